@@ -1,0 +1,41 @@
+# Everything a laptop needs: Python >= 3.11 and make.
+PYTHON ?= python3
+BIN := .venv/bin
+PROFILE ?= dev
+REASON ?=
+
+.PHONY: install run test status restart halt resume clean
+
+install: .venv/.installed
+
+.venv/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("perps-bot needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; name one with make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+run: install
+	@$(BIN)/perps-bot run --profile $(PROFILE)
+
+status: install
+	@$(BIN)/perps-bot status
+
+restart: install
+	@$(BIN)/perps-bot restart $(SERVICE)
+
+halt: install
+	@$(BIN)/perps-bot halt --reason "$(REASON)"
+
+resume: install
+	@$(BIN)/perps-bot resume --reason "$(REASON)"
+
+test: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest
+
+clean:
+	rm -rf .venv var dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
