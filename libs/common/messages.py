@@ -1,0 +1,395 @@
+"""All that crosses the bus: frozen structs, JSON on the wire.
+
+Unknown fields are ignored and new fields have defaults, so that services of two versions run side by side.
+Money is Decimal (a string on the wire); times are aware UTC datetimes (RFC 3339 with Z on the wire).
+`frozen` and `kw_only` are repeated on every class: msgspec does not hand `kw_only` down.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from enum import StrEnum
+from hashlib import blake2b
+
+from msgspec import Struct, field
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def derive_id(*parts: object) -> str:
+    """32 hex digits that depend on nothing but the parts: the same intent always meets the same id."""
+    return blake2b("\x1f".join(str(part) for part in parts).encode(), digest_size=16).hexdigest()
+
+
+def client_order_id(signal_id: str) -> str:
+    """The venue's id for the one order that a signal may become, in the form of a UUID."""
+    raw = derive_id("order", signal_id)
+    return f"{raw[:8]}-{raw[8:12]}-{raw[12:16]}-{raw[16:20]}-{raw[20:]}"
+
+
+class Side(StrEnum):
+    BUY = "BUY"
+    SELL = "SELL"
+
+
+class OrderType(StrEnum):
+    MARKET = "MARKET"
+    LIMIT = "LIMIT"
+
+
+class TimeInForce(StrEnum):
+    IOC = "IOC"
+    GTC = "GTC"
+
+
+class Feed(StrEnum):
+    LIVE = "live"
+    STALE = "stale"
+    GAP = "gap"
+    RECONNECTING = "reconnecting"
+
+
+class Trading(StrEnum):
+    """active: all. reducing: exits and cancels. halted: cancels and the operator's flatten."""
+
+    ACTIVE = "active"
+    REDUCING = "reducing"
+    HALTED = "halted"
+
+
+class OrderStatus(StrEnum):
+    SUBMITTING = "SUBMITTING"
+    UNKNOWN = "UNKNOWN"
+    ACCEPTED = "ACCEPTED"
+    PARTIALLY_FILLED = "PARTIALLY_FILLED"
+    PENDING_CANCEL = "PENDING_CANCEL"
+    FILLED = "FILLED"
+    CANCELED = "CANCELED"
+    EXPIRED = "EXPIRED"
+    REJECTED = "REJECTED"  # by the venue
+    DENIED = "DENIED"  # by us, before anything was sent
+
+
+TERMINAL = frozenset(
+    {
+        OrderStatus.FILLED,
+        OrderStatus.CANCELED,
+        OrderStatus.EXPIRED,
+        OrderStatus.REJECTED,
+        OrderStatus.DENIED,
+    }
+)
+
+
+class Reason(StrEnum):
+    """Why risk or execution refused. One word in the verdict, the log, the metric label, the alert and the runbook."""
+
+    APPROVED = "approved"
+    DUPLICATE_SIGNAL = "duplicate_signal"
+    SIGNAL_EXPIRED = "signal_expired"
+    TRADING_HALTED = "trading_halted"
+    TRADING_REDUCING = "trading_reducing"
+    TRADING_STATE_UNKNOWN = "trading_state_unknown"
+    TRADING_STATE_CHANGED = "trading_state_changed"
+    PRODUCT_UNKNOWN = "product_unknown"
+    PRODUCT_NOT_TRADABLE = "product_not_tradable"
+    MARK_UNKNOWN = "mark_unknown"
+    MARK_STALE = "mark_stale"
+    FEED_NOT_LIVE = "feed_not_live"
+    SPREAD_TOO_WIDE = "spread_too_wide"
+    ACCOUNT_UNKNOWN = "account_unknown"
+    ACCOUNT_DRIFT = "account_drift"
+    NOTHING_TO_REDUCE = "nothing_to_reduce"
+    DUST = "dust"
+    SIZE_BELOW_MINIMUM = "size_below_minimum"
+    SIZE_ABOVE_MAXIMUM = "size_above_maximum"
+    PRICE_OFF_MARKET = "price_off_market"
+    NOTIONAL_ABOVE_LIMIT = "notional_above_limit"
+    POSITION_ABOVE_LIMIT = "position_above_limit"
+    EXPOSURE_ABOVE_LIMIT = "exposure_above_limit"
+    ORDER_RATE_ABOVE_LIMIT = "order_rate_above_limit"
+    BALANCE_TOO_LOW = "balance_too_low"
+    DAILY_LOSS_LIMIT = "daily_loss_limit"
+    EVALUATION_FAILED = "evaluation_failed"
+    APPROVAL_EXPIRED = "approval_expired"
+    VENUE_UNREACHABLE = "venue_unreachable"
+
+
+class Message(Struct, frozen=True, kw_only=True):
+    """What every message carries.
+
+    `at` is market time (the venue's clock) and may enter decisions; `sent_at` is wall time, stamped by the bus
+    when it publishes, and serves latency figures only.
+    """
+
+    id: str
+    cause: str = ""
+    producer: str = ""
+    at: datetime = EPOCH
+    sent_at: datetime | None = None
+
+
+class Mark(Message, frozen=True, kw_only=True):
+    """Mark price of one product. `at` is when the venue last confirmed it; `price_time` when it last moved."""
+
+    product_id: str
+    bid: Decimal
+    ask: Decimal
+    last: Decimal
+    mid: Decimal
+    price_time: datetime
+    sequence: int  # of the venue's envelope, counted per connection
+    received_at: datetime  # wall time at which the frame of the price reached us
+
+
+class Candle(Message, frozen=True, kw_only=True):
+    """A closed candle: `start` inclusive, `start + granularity` exclusive."""
+
+    product_id: str
+    granularity: str
+    start: datetime
+    open: Decimal
+    high: Decimal
+    low: Decimal
+    close: Decimal
+    volume: Decimal
+
+
+class FeedState(Message, frozen=True, kw_only=True):
+    product_id: str
+    state: Feed
+    reason: str
+    since: datetime
+
+
+class Product(Message, frozen=True, kw_only=True):
+    """The venue's rules for one product; sizes in the base currency, funds in the quote currency."""
+
+    product_id: str
+    base_currency: str
+    quote_currency: str
+    base_increment: Decimal
+    quote_increment: Decimal
+    price_increment: Decimal
+    base_min_size: Decimal
+    base_max_size: Decimal
+    quote_min_size: Decimal
+    quote_max_size: Decimal
+    status: str = "online"
+    trading_disabled: bool = False
+    is_disabled: bool = False
+    view_only: bool = False
+    cancel_only: bool = False
+    limit_only: bool = False
+    post_only: bool = False
+    auction_mode: bool = False
+
+
+class Decision(Message, frozen=True, kw_only=True):
+    """What the strategy made of one mark, also when that is nothing: a silent strategy must be visible."""
+
+    product_id: str
+    action: str  # hold, buy, close
+    reason: str
+    mark_at: datetime  # the mark's confirmation time (market)
+    received_at: datetime  # wall time at which marketdata received the mark
+    decided_at: datetime  # wall time
+    signal_id: str = ""
+
+
+class Signal(Message, frozen=True, kw_only=True):
+    """What the strategy wants. `id` is derived from the intent; repeated until risk has answered."""
+
+    product_id: str
+    strategy: str
+    side: Side
+    order_type: OrderType
+    time_in_force: TimeInForce
+    quantity: Decimal  # base currency, not yet quantised
+    limit_price: Decimal | None
+    reduce_only: bool
+    reason: str
+    trigger: str
+    attempt: int
+    expires_at: datetime
+
+
+class ApprovedOrder(Struct, frozen=True, kw_only=True):
+    """The exact order that risk allows: already quantised. Only risk makes one; execution takes nothing else."""
+
+    client_order_id: str
+    product_id: str
+    side: Side
+    order_type: OrderType
+    time_in_force: TimeInForce
+    quantity: Decimal
+    limit_price: Decimal | None
+    reduce_only: bool
+
+
+class Verdict(Message, frozen=True, kw_only=True):
+    """Risk's one answer to a signal. Approved exactly when `order` is there."""
+
+    product_id: str
+    signal_id: str
+    reason: Reason
+    detail: str
+    trading_revision: int
+    expires_at: datetime
+    reserved: Decimal = Decimal(0)  # quote currency held against the limits until the order is terminal
+    order: ApprovedOrder | None = None
+
+
+class OrderEvent(Message, frozen=True, kw_only=True):
+    """One step in the life of an order. `revision` counts the steps of this order from 1."""
+
+    product_id: str
+    client_order_id: str
+    signal_id: str
+    revision: int
+    status: OrderStatus
+    reason: str
+    order: ApprovedOrder
+    venue_order_id: str = ""
+    filled_qty: Decimal = Decimal(0)
+    filled_value: Decimal = Decimal(0)  # quote currency, without fees
+    fees: Decimal = Decimal(0)  # quote currency
+
+
+class Fill(Message, frozen=True, kw_only=True):
+    """One execution at the venue; `id` is the venue's entry id and counts once, for ever."""
+
+    product_id: str
+    client_order_id: str
+    venue_order_id: str
+    trade_id: str
+    side: Side
+    price: Decimal
+    size: Decimal  # base currency
+    fee: Decimal  # quote currency
+    liquidity: str  # MAKER or TAKER
+    trade_time: datetime
+
+
+class TradingState(Message, frozen=True, kw_only=True):
+    """Kept in `$KV.PERPS_STATE.trading`; `revision` is the entry's revision, filled in by the reader."""
+
+    state: Trading
+    reason: str
+    who: str
+    since: datetime
+    revision: int = 0
+
+
+class Installation(Message, frozen=True, kw_only=True):
+    """Made once. `opening` is the venue's balances at the first start: positions count from there."""
+
+    opening: dict[str, Decimal] | None = None
+
+
+class Balance(Struct, frozen=True, kw_only=True):
+    available: Decimal
+    hold: Decimal
+
+
+class Account(Message, frozen=True, kw_only=True):
+    """The venue's balances. `settled` says that no order was in flight while they were read, with the ledger at
+    `ledger_sequence`: only such a snapshot may be compared with the books."""
+
+    balances: dict[str, Balance]
+    taker_fee_rate: Decimal
+    maker_fee_rate: Decimal
+    settled: bool
+    ledger_sequence: int
+
+
+class Position(Struct, frozen=True, kw_only=True):
+    """Figures of one product; what depends on an unknown mark is None, never zero."""
+
+    quantity: Decimal
+    avg_price: Decimal | None
+    realized_pnl: Decimal
+    fees: Decimal
+    mark_price: Decimal | None = None
+    unrealized_pnl: Decimal | None = None
+    dust: bool = False
+
+
+class RiskFigures(Message, frozen=True, kw_only=True):
+    """Quote currency throughout; None where a figure is not known."""
+
+    daily_loss_limit: Decimal
+    daily_loss: Decimal | None
+    equity: Decimal | None
+    exposure: Decimal | None
+    reserved: Decimal
+    realized_pnl: Decimal
+    fees: Decimal
+    unrealized_pnl: Decimal | None
+    positions: dict[str, Position]
+    books: dict[str, Decimal]  # what we hold per currency: opening balances + fills
+    drift: dict[str, Decimal] | None  # venue minus books, per currency; {} is "none", None is "not known"
+    trading: Trading
+    ledger_sequence: int
+
+
+class ServiceStatus(Message, frozen=True, kw_only=True):
+    """A service's heartbeat: what it last did, not merely that it lives."""
+
+    service: str
+    version: str
+    pid: int
+    profile: str
+    started_at: datetime
+    ready: bool
+    not_ready_reason: str = ""
+    last_input_at: datetime | None = None  # wall
+    last_decision_at: datetime | None = None  # wall: last message of its own making
+    last_venue_at: datetime | None = None  # wall: last answer or frame of the venue
+    cycle_seconds: float | None = None  # the last message's way through this service
+    errors: int = 0
+    restarts: int = 0
+    ledger_sequence: int = 0
+
+
+class Tooling(Message, frozen=True, kw_only=True):
+    """Outcome of one operator tool."""
+
+    command: str
+    ok: bool
+    error: str = ""
+
+
+class Audit(Message, frozen=True, kw_only=True):
+    """An operator command: who asked, why, and what came of it."""
+
+    command: str
+    who: str
+    reason: str
+    ok: bool
+    result: str
+
+
+class Command(Struct, frozen=True, kw_only=True):
+    """Body of `perps.control.<service>.<command>`; every part may be missing on the wire, the handler decides."""
+
+    reason: str = ""
+    who: str = "operator"
+    ledger_sequence: int = 0
+
+
+class Reply(Struct, frozen=True, kw_only=True):
+    ok: bool
+    detail: str = ""
+    busy: bool = False
+    ledger_sequence: int = 0
+    data: dict[str, str] = field(default_factory=dict)
+
+
+class Tick(Message, frozen=True, kw_only=True):
+    """Time passes. Made by the shell, never on the wire."""
+
+
+class Recovered(Message, frozen=True, kw_only=True):
+    """The past has been read in full: from here on outputs count. Made by the shell, never on the wire."""

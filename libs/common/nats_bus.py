@@ -1,0 +1,457 @@
+"""The bus on NATS. With `libs.common.provision` the only module that knows NATS.
+
+Measured choices: callbacks instead of iterators, fast pings (a dead server is seen in under 3 s), no outgoing buffer
+(`pending_size=-1`: by default nats-py sends an order seconds after its publish "failed"), no callback that may raise
+(the client would go deaf), a closed connection ends the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import nats
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from nats.micro import add_service
+from nats.micro.request import Request
+from nats.micro.service import EndpointConfig, Service, ServiceConfig
+
+from libs.common import messages as m
+from libs.common.bus import Delivery, Entry
+from libs.common.clock import Clock
+from libs.common.errors import BusDown, Conflict
+from libs.common.subjects import (
+    BY_TYPE,
+    LEASE_BUCKET,
+    STATE_BUCKET,
+    TRADING_KEY,
+    Kept,
+    control_subject,
+    subject_of,
+    type_of,
+)
+
+log = logging.getLogger(__name__)
+PAGE = 256
+LEASE_SECONDS = 3
+WRONG_SEQUENCE = (10071, 10164)
+
+
+class BusStats:
+    """Plain counters that telemetry reads at each scrape."""
+
+    def __init__(self) -> None:
+        self.disconnects = 0
+        self.reconnects = 0
+        self.dropped = 0
+        self.undecodable = 0
+        self.errors = 0
+        self.conflicts = 0
+
+
+def decode(subject: str, data: bytes) -> m.Message:
+    """The message that belongs to this subject. Raises msgspec.DecodeError for anything else."""
+    kind = type_of(subject)
+    if kind is None:
+        raise msgspec.DecodeError(f"no message belongs to {subject}")
+    message = msgspec.json.decode(data, type=kind)
+    if subject_of(message) != subject:
+        raise msgspec.DecodeError(f"the message names {subject_of(message)}, it came on {subject}")
+    return message
+
+
+async def connect(
+    servers: list[str], identity: str, seed_file: Path, clock: Clock, failed: Callable[[BaseException], None]
+) -> NatsBus:
+    """Connect as `identity`, waiting up to 15 s for a server. `failed` is called once the connection is gone for good.
+
+    Raises BusDown with one line when no server answers or the credential is refused.
+    """
+    bus = NatsBus(identity, clock, failed)
+    try:
+        bus.nc = await asyncio.wait_for(
+            nats.connect(
+                servers,
+                name=identity,
+                nkeys_seed=str(seed_file),
+                inbox_prefix=f"_INBOX_{identity}".encode(),
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=0.1,
+                connect_timeout=1,
+                ping_interval=1,
+                max_outstanding_pings=2,
+                pending_size=-1,
+                flush_timeout=1,
+                drain_timeout=3,
+                error_cb=bus.on_error,
+                disconnected_cb=bus.on_disconnected,
+                reconnected_cb=bus.on_reconnected,
+                closed_cb=bus.on_closed,
+            ),
+            15,
+        )
+    except (TimeoutError, OSError, nats.errors.Error) as error:
+        raise BusDown(f"no NATS server at {', '.join(servers)} lets {identity} in: {error or 'no answer'}") from None
+    bus.js = bus.nc.jetstream(timeout=1)
+    return bus
+
+
+class NatsBus:
+    """See `libs.common.bus.Bus`."""
+
+    nc: Client
+    js: JetStreamContext
+
+    def __init__(self, identity: str, clock: Clock, failed: Callable[[BaseException], None]) -> None:
+        self.identity = identity
+        self.stats = BusStats()
+        self._clock = clock
+        self._failed = failed
+        self._closing = False
+        self._micro: Service | None = None
+        self._on_reconnect: list[Callable[[], Awaitable[None]]] = []
+        self._background: set[asyncio.Task[None]] = set()
+
+    @property
+    def connected(self) -> bool:
+        return bool(self.nc.is_connected)
+
+    async def close(self) -> None:
+        self._closing = True
+        for task in list(self._background):
+            task.cancel()
+        if self._micro is not None and self.connected:
+            await self._micro.stop()
+        await self.nc.close()
+
+    # -- callbacks of the client: they only set flags and counters, and never raise
+
+    async def on_error(self, error: Exception) -> None:
+        self.stats.errors += 1
+        log.error("bus error: %s", error, extra={"event": "bus.error"})
+
+    async def on_disconnected(self) -> None:
+        if not self._closing:
+            self.stats.disconnects += 1
+            log.warning("bus disconnected", extra={"event": "bus.disconnected"})
+
+    async def on_reconnected(self) -> None:
+        self.stats.reconnects += 1
+        log.warning("bus reconnected", extra={"event": "bus.reconnected"})
+        for hook in self._on_reconnect:
+            self._spawn(hook())
+
+    async def on_closed(self) -> None:
+        if not self._closing:
+            self._failed(BusDown(f"the bus closed the connection of {self.identity}"))
+
+    # -- core messages
+
+    async def publish(self, message: m.Message) -> None:
+        stamped = msgspec.structs.replace(message, sent_at=self._clock.wall())
+        try:
+            await self.nc.publish(subject_of(message), msgspec.json.encode(stamped))
+        except (nats.errors.OutboundBufferLimitError, nats.errors.ConnectionClosedError):
+            self.stats.dropped += 1
+
+    async def subscribe(self, kind: type[m.Message], handler: Callable[[m.Message], None]) -> None:
+        await self._subscribe(BY_TYPE[kind].wildcard, handler)
+
+    async def _subscribe(self, subject: str, handler: Callable[[m.Message], None]) -> None:
+        async def receive(msg: Msg) -> None:
+            try:
+                handler(decode(msg.subject, msg.data))
+            except msgspec.DecodeError as error:
+                self.undecodable(msg.subject, error)
+
+        await self.nc.subscribe(subject, cb=receive)
+        await self.nc.flush(2)
+
+    def undecodable(self, subject: str, error: Exception) -> None:
+        self.stats.undecodable += 1
+        log.error("undecodable message on %s: %s", subject, error, extra={"event": "bus.undecodable"})
+
+    async def last(self, kind: type[m.Message]) -> list[m.Message]:
+        route = BY_TYPE[kind]
+        return await self._page(str(route.kept), {"multi_last": [route.wildcard], "batch": 1000})
+
+    async def candles(self, product_id: str, granularity: str) -> list[m.Message]:
+        subject = f"perps.candle.{product_id}.{granularity}"
+        return await self._page(str(Kept.CANDLES), {"seq": 1, "next_by_subj": subject, "batch": 1000})
+
+    async def _page(self, stream: str, request: dict[str, Any]) -> list[m.Message]:
+        found = []
+        for msg in await self._direct(stream, request):
+            try:
+                found.append(decode(msg.headers["Nats-Subject"], msg.data))
+            except msgspec.DecodeError as error:
+                self.undecodable(msg.headers["Nats-Subject"], error)
+        return found
+
+    async def _direct(self, stream: str, request: dict[str, Any]) -> list[Any]:
+        """Messages of a stream by a batched direct get (nats-server 2.11), again until the bus answers."""
+        while True:
+            inbox = self.nc.new_inbox()
+            replies = await self.nc.subscribe(inbox)
+            found: list[Any] = []
+            try:
+                await self.nc.publish(f"$JS.API.DIRECT.GET.{stream}", json.dumps(request).encode(), reply=inbox)
+                while True:
+                    msg = await replies.next_msg(timeout=1)
+                    status = (msg.headers or {}).get("Status")
+                    if status in ("204", "404"):
+                        return found
+                    if status is not None:
+                        raise BusDown(f"{stream} cannot be read: {status} {msg.headers}")
+                    found.append(msg)
+            except (TimeoutError, nats.errors.Error) as error:
+                log.warning("reading %s again: %r", stream, error, extra={"event": "bus.retry"})
+                await asyncio.sleep(0.1)
+            finally:
+                if not self.nc.is_closed:
+                    await replies.unsubscribe()
+
+    # -- ledger
+
+    def ledger(self, position: int) -> NatsLedger:
+        return NatsLedger(self, position)
+
+    async def direct_page(self, position: int) -> list[Delivery]:
+        """The next page of the ledger after `position`."""
+        page = await self._direct(Kept.LEDGER, {"seq": position + 1, "batch": PAGE})
+        return [delivery(int(p.headers["Nats-Sequence"]), p.headers["Nats-Subject"], p.data) for p in page]
+
+    async def last_on(self, subject: str) -> Any | None:
+        """The last ledger message on a subject or wildcard, None if there is none."""
+        found = await self._direct(Kept.LEDGER, {"multi_last": [subject], "batch": 1000})
+        return max(found, key=lambda msg: int(msg.headers["Nats-Sequence"]), default=None)
+
+    # -- key-value
+
+    async def load(self, bucket: str, key: str) -> Entry | None:
+        found = await self._direct(f"KV_{bucket}", {"last_by_subj": f"$KV.{bucket}.{key}"})
+        if not found or found[0].headers.get("KV-Operation"):
+            return None
+        return Entry(found[0].data, int(found[0].headers["Nats-Sequence"]))
+
+    async def store(self, bucket: str, key: str, value: bytes, revision: int | None) -> int:
+        while True:
+            try:
+                return await self._store(f"$KV.{bucket}.{key}", value, revision)
+            except (TimeoutError, nats.errors.Error) as error:
+                log.warning("storing %s again: %r", key, error, extra={"event": "bus.retry"})
+                await asyncio.sleep(0.1)
+                entry = await self.load(bucket, key)
+                if entry is not None and entry.value == value:
+                    return entry.revision
+
+    async def _store(self, subject: str, value: bytes, revision: int | None, ttl: int = 0) -> int:
+        headers = {} if revision is None else {"Nats-Expected-Last-Subject-Sequence": str(revision)}
+        if ttl:
+            headers["Nats-TTL"] = str(ttl)
+        try:
+            return int((await self.js.publish(subject, value, headers=headers)).seq)
+        except nats.js.errors.APIError as error:
+            if error.err_code in WRONG_SEQUENCE:
+                self.stats.conflicts += 1
+                raise Conflict(f"{subject}: {error.description}") from None
+            raise
+
+    async def watch_trading(self, handler: Callable[[Entry | None], None]) -> None:
+        async def read_again() -> None:
+            handler(await self.load(STATE_BUCKET, TRADING_KEY))
+
+        async def changed(msg: Msg) -> None:
+            # The stored entry is the truth, the message only says that there is a new one.
+            self._spawn(read_again())
+
+        await self.nc.subscribe(f"$KV.{STATE_BUCKET}.{TRADING_KEY}", cb=changed)
+        self._on_reconnect.append(read_again)
+        await read_again()
+
+    async def hold_lease(self, key: str) -> int:
+        subject, owner = f"$KV.{LEASE_BUCKET}.{key}", self.nc.new_inbox().encode()
+        revision = 0
+        while not revision:
+            try:
+                revision = await self._store(subject, owner, 0, LEASE_SECONDS)
+            except (Conflict, TimeoutError, nats.errors.Error) as error:
+                log.info("waiting for the lease %s: %s", key, error, extra={"event": "bus.lease"})
+                await asyncio.sleep(0.2)
+        self._spawn(self._renew(subject, owner, revision))
+        return revision
+
+    async def _renew(self, subject: str, owner: bytes, revision: int) -> None:
+        renewed = self._clock.monotonic()
+        while True:
+            await asyncio.sleep(LEASE_SECONDS / 4)
+            try:
+                revision = await self._store(subject, owner, revision, LEASE_SECONDS)
+                renewed = self._clock.monotonic()
+            except Conflict as error:
+                self._failed(error)
+                return
+            except (TimeoutError, nats.errors.Error):
+                if self._clock.monotonic() - renewed > LEASE_SECONDS - 1:
+                    self._failed(Conflict(f"the lease {subject} could not be renewed in time"))
+                    return
+
+    # -- requests
+
+    async def register(self, service: str, version: str) -> None:
+        """Show up in `nats micro ls`."""
+        self._micro = await add_service(self.nc, ServiceConfig(name=service, version=version, description="perps-bot"))
+
+    async def serve(self, command: str, handler: Callable[[m.Command], Awaitable[m.Reply]]) -> None:
+        async def answer(request: Request) -> None:
+            try:
+                reply = await handler(msgspec.json.decode(request.data or b"{}", type=m.Command))
+            except msgspec.DecodeError as error:
+                self.undecodable(request.subject, error)
+                reply = m.Reply(ok=False, detail=f"not a command: {error}")
+            await request.respond(msgspec.json.encode(reply))
+
+        if self._micro is None:
+            raise AssertionError("register before serving")
+        subject = control_subject(self.identity, command)
+        await self._micro.add_endpoint(EndpointConfig(name=command, subject=subject, handler=answer, queue_group=""))
+
+    async def request(self, service: str, command: str, body: m.Command, timeout_seconds: float) -> m.Reply:
+        """Ask a service. Raises BusDown with one line when it does not answer in time."""
+        try:
+            msg = await self.nc.request(
+                control_subject(service, command), msgspec.json.encode(body), timeout=timeout_seconds
+            )
+            return msgspec.json.decode(msg.data, type=m.Reply)
+        except (TimeoutError, nats.errors.Error) as error:
+            raise BusDown(f"{service} does not answer {command}: {error or 'timeout'}") from None
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+
+def delivery(sequence: int, subject: str, data: bytes) -> Delivery:
+    """A ledger message. What does not decode there was not written by us: that ends the process."""
+    try:
+        return Delivery(sequence, subject, decode(subject, data))
+    except msgspec.DecodeError as error:
+        raise BusDown(f"the ledger holds something unreadable at {sequence} on {subject}: {error}") from None
+
+
+class NatsLedger:
+    """See `libs.common.bus.Ledger`.
+
+    The durable consumer brings what is new; the sequence must go on without a hole, and a hole (two processes on one
+    consumer, a lost pull request, a consumer ahead of the snapshot) is filled by reading the stream directly.
+    """
+
+    def __init__(self, bus: NatsBus, position: int) -> None:
+        self.position = position
+        self._bus = bus
+        self._sequences: OrderedDict[str, int] = OrderedDict()  # last sequence per subject, of the recent ones
+        self._subscription: JetStreamContext.PullSubscription | None = None
+        self._held: list[Msg] = []
+        self._moving = asyncio.Lock()  # read and catch_up may run at once; the position moves under this lock
+
+    async def catch_up(self) -> list[Delivery]:
+        async with self._moving:
+            return self._hand_out(await self._bus.direct_page(self.position))
+
+    async def read(self) -> list[Delivery]:
+        msg = await self._next()
+        if msg is None:
+            return await self.catch_up()
+        sequence = msg.metadata.sequence.stream
+        self._held.append(msg)
+        async with self._moving:
+            if sequence == self.position + 1:
+                return self._hand_out([delivery(sequence, msg.subject, msg.data)])
+        if sequence <= self.position:
+            await self.acknowledge(self.position)
+            return []
+        return await self.catch_up()
+
+    async def acknowledge(self, sequence: int) -> None:
+        done = [msg for msg in self._held if msg.metadata.sequence.stream <= sequence]
+        self._held = [msg for msg in self._held if msg.metadata.sequence.stream > sequence]
+        for msg in done:
+            try:
+                await msg.ack()
+            except nats.errors.Error:
+                return  # the server will deliver it again, and the sequence tells that it is known
+
+    async def append(self, message: m.Message, over: str = "") -> int:
+        subject = subject_of(message)
+        expected = await self._expected(over or subject)
+        body = msgspec.json.encode(msgspec.structs.replace(message, sent_at=self._bus._clock.wall()))
+        headers = {"Nats-Expected-Last-Subject-Sequence": str(expected)}
+        if over:
+            headers["Nats-Expected-Last-Subject-Sequence-Subject"] = over
+        while True:
+            try:
+                sequence = int((await self._bus.js.publish(subject, body, headers=headers)).seq)
+                break
+            except nats.js.errors.APIError as error:
+                if error.err_code not in WRONG_SEQUENCE:
+                    raise BusDown(f"the ledger refuses {subject}: {error}") from None
+                stored = await self._stored(subject, message.id)
+                if stored is None:
+                    self._bus.stats.conflicts += 1
+                    raise Conflict(f"{over or subject} moved on from {expected}") from None
+                sequence = stored
+                break
+            except (TimeoutError, nats.errors.Error) as error:
+                log.warning("appending %s again: %r", subject, error, extra={"event": "bus.retry"})
+                await asyncio.sleep(0.1)
+        self._remember(subject, sequence)
+        return sequence
+
+    async def _stored(self, subject: str, message_id: str) -> int | None:
+        """The sequence of our own message if it is the last on its subject: an earlier try got through after all."""
+        last = await self._bus.last_on(subject)
+        if last is None or decode(subject, last.data).id != message_id:
+            return None
+        return int(last.headers["Nats-Sequence"])
+
+    async def _expected(self, subject: str) -> int:
+        if subject not in self._sequences:
+            last = await self._bus.last_on(subject)
+            sequence = int(last.headers["Nats-Sequence"]) if last else 0
+            if sequence > self.position:
+                raise Conflict(f"{subject} is at {sequence}, this reader at {self.position}")
+            self._sequences[subject] = sequence
+        return self._sequences[subject]
+
+    def _remember(self, subject: str, sequence: int) -> None:
+        wildcard = ".".join(subject.split(".")[:2]) + ".>"
+        for key in (subject, wildcard):
+            self._sequences[key] = max(sequence, self._sequences.get(key, 0))
+            self._sequences.move_to_end(key)
+        while len(self._sequences) > 10_000:
+            self._sequences.popitem(last=False)
+
+    def _hand_out(self, page: list[Delivery]) -> list[Delivery]:
+        for item in page:
+            self._remember(item.subject, item.sequence)
+            self.position = item.sequence
+        return page
+
+    async def _next(self) -> Msg | None:
+        try:
+            if self._subscription is None:
+                self._subscription = await self._bus.js.pull_subscribe_bind(self._bus.identity, str(Kept.LEDGER))
+            return (await self._subscription.fetch(1, timeout=1))[0]
+        except (TimeoutError, nats.errors.Error):
+            return None

@@ -1,0 +1,411 @@
+"""The loop that every service runs: take a message, ask the core, do what it says. Nothing is decided here.
+
+State changes only by messages: what the core wants to be durable is written to the ledger first and then handed back
+to it, so that a running service and one that replays the ledger after a crash go through the same steps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections import deque
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Protocol
+
+import msgspec
+from msgspec import Struct
+
+from libs.common import messages as m
+from libs.common.bus import Bus, Delivery, Entry
+from libs.common.clock import Clock, Tasks
+from libs.common.errors import Conflict, Stop
+from libs.common.subjects import BY_TYPE, INSTALLATION_KEY, OPENING_KEY, SNAPSHOT_BUCKET, STATE_BUCKET, Kept
+from libs.common.telemetry import VERSION, ServiceMetrics
+
+log = logging.getLogger(__name__)
+TICK_SECONDS = 0.25
+STATUS_TICKS = 4  # a status and, where something changed, a snapshot every second
+CONFLICTS_MAX = 20
+
+
+class Core(Protocol):
+    """Pure: no I/O, no clock, no chance. The same core runs on NATS, in the simulation and in the backtest."""
+
+    def on_message(self, message: m.Message, now: datetime) -> list[m.Message]:
+        """Take one message at market time `now`; give what follows from it."""
+        ...
+
+    def not_ready(self, now: datetime) -> str:
+        """Why it cannot do its work; empty when it can."""
+        ...
+
+    @property
+    def busy(self) -> bool:
+        """True while something that was begun has not come to its end."""
+        ...
+
+    def dump(self) -> bytes:
+        """The state to start from after a restart; empty where there is none to keep."""
+        ...
+
+    def restore(self, raw: bytes) -> None:
+        """Take up a dumped state. Raises msgspec.DecodeError when it is not one."""
+        ...
+
+
+class Snapshot(Struct, frozen=True):
+    """State and the ledger sequence up to which it holds."""
+
+    sequence: int
+    state: msgspec.Raw
+
+
+class Life(Struct, frozen=True):
+    """Kept across restarts: how often the service started, and how often it had ended without saying so."""
+
+    starts: int = 0
+    crashes: int = 0
+    clean: bool = True
+
+
+class Inputs(Struct, frozen=True):
+    """What a service reads. `candles` are the (product, granularity) windows to warm up from."""
+
+    kinds: tuple[type[m.Message], ...] = ()
+    ledger: bool = False
+    trading: bool = False
+    candles: tuple[tuple[str, str], ...] = ()
+
+
+class Ask(Struct, frozen=True):
+    """A message with somebody waiting for what follows from it; without a message, for its turn to come."""
+
+    message: m.Message | None
+    done: asyncio.Future[list[m.Message]]
+
+
+# Does one effect and gives the facts that came of it, for the core.
+Perform = Callable[[m.Message], Awaitable[list[m.Message]]]
+
+
+async def _nothing_to_perform(message: m.Message) -> list[m.Message]:
+    raise AssertionError(f"no one performs {type(message).__name__}")
+
+
+class Shell:
+    """Runs one core. `perform` does what is neither published nor stored in the ledger: venue calls, key-value writes.
+
+    `over` widens the compare-and-set of a ledger message from its own subject to a wildcard.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        profile: str,
+        core: Core,
+        inputs: Inputs,
+        *,
+        bus: Bus,
+        clock: Clock,
+        tasks: Tasks,
+        metrics: ServiceMetrics,
+        perform: Perform = _nothing_to_perform,
+        over: dict[type[m.Message], str] | None = None,
+    ) -> None:
+        self.core = core
+        self.clock = clock
+        self.bus = bus
+        self.tasks = tasks
+        self.metrics = metrics
+        self.service = service
+        self.last_venue_at: datetime | None = None
+        self._profile = profile
+        self._inputs = inputs
+        self._perform = perform
+        self._over = over or {}
+        self._inbox: asyncio.Queue[m.Message | Ask | None] = asyncio.Queue()
+        self._deliveries: deque[Delivery] = deque()
+        self._ledger = bus.ledger(0)
+        self._applied = 0
+        self._life = Life()
+        self._started_at = clock.wall()
+        self._recovered = False
+        self._ticks = 0
+        self._last_input_at: datetime | None = None
+        self._last_output_at: datetime | None = None
+        self._cycle_seconds: float | None = None
+        self._errors = 0
+        self._saved = b""
+
+    # -- life
+
+    async def run(self) -> None:
+        """Recover, then handle messages until cancelled. Raises Stop when it cannot go on."""
+        await self._recover()
+        self.tasks.spawn(self._keep_time(), "time")
+        if self._inputs.ledger:
+            self.tasks.spawn(self._follow_ledger(), "ledger")
+        while True:
+            await self._take(await self._inbox.get())
+
+    async def close(self) -> None:
+        """Save what a quick restart wants. A crash leaves this out, and the next start does not mind."""
+        if self._recovered and self.bus.connected:
+            await self._save_snapshot()
+            await self._save_life(msgspec.structs.replace(self._life, clean=True))
+
+    def post(self, message: m.Message) -> None:
+        """Hand in a message from a callback or a task."""
+        self._inbox.put_nowait(message)
+
+    def error(self, kind: str) -> None:
+        self._errors += 1
+        self.metrics.errors.labels(kind).inc()
+
+    def not_ready(self) -> str:
+        if not self._recovered:
+            return "recovering"
+        if not self.bus.connected:
+            return "bus disconnected"
+        return self.core.not_ready(self.clock.market())
+
+    async def _recover(self) -> None:
+        """The one way to start, after a crash as after a stop: snapshot, ledger tail, last values."""
+        await self._begin_life()
+        for kind in self._inputs.kinds:
+            await self.bus.subscribe(kind, self.post)
+        await self._load_installation()
+        entry = await self.bus.load(SNAPSHOT_BUCKET, self.service)
+        if entry is not None:
+            self._restore(entry.value)
+        self._ledger = self.bus.ledger(self._applied)
+        while self._inputs.ledger and (page := await self._ledger.catch_up()):
+            for item in page:
+                self._apply(item)
+        if self._inputs.trading:
+            await self.bus.watch_trading(self._on_trading)
+        await self._read_last_values()
+        self._recovered = True
+        await self._handle(m.Recovered(id=f"recovered-{self.service}", at=self.clock.market()))
+        await self.bus.serve("sync", self._sync)
+        log.info("recovered at ledger %d", self._applied, extra={"event": "service.recovered"})
+
+    async def _begin_life(self) -> None:
+        entry = await self.bus.load(SNAPSHOT_BUCKET, f"{self.service}-life")
+        before = msgspec.json.decode(entry.value, type=Life) if entry else Life()
+        crashes = before.crashes + (0 if before.clean else 1)
+        self._life = Life(starts=before.starts + 1, crashes=crashes, clean=False)
+        self.metrics.restarts.set(before.starts)
+        await self._save_life(self._life)
+
+    async def _load_installation(self) -> None:
+        made = await self.bus.load(STATE_BUCKET, INSTALLATION_KEY)
+        if made is None:
+            raise Stop("the bus holds no installation: provision it first (perps-bot run does)")
+        opening = await self.bus.load(STATE_BUCKET, OPENING_KEY)
+        self._feed(msgspec.json.decode(opening.value if opening else made.value, type=m.Installation))
+
+    def _restore(self, raw: bytes) -> None:
+        try:
+            snapshot = msgspec.json.decode(raw, type=Snapshot)
+            self.core.restore(bytes(snapshot.state))
+            self._applied = snapshot.sequence
+        except msgspec.DecodeError as error:
+            # Another version's snapshot: the ledger has everything, it only takes longer.
+            log.warning(
+                "snapshot not usable, reading the whole ledger: %s",
+                error,
+                extra={"event": "service.snapshot"},
+            )
+
+    async def _read_last_values(self) -> None:
+        for kind in self._inputs.kinds:
+            if BY_TYPE[kind].kept is Kept.LAST:
+                for message in await self.bus.last(kind):
+                    self._feed(message)
+        for product_id, granularity in self._inputs.candles:
+            for message in await self.bus.candles(product_id, granularity):
+                self._feed(message)
+
+    # -- the loop
+
+    def _feed(self, message: m.Message) -> list[m.Message]:
+        self.clock.observe(message.at)
+        return self.core.on_message(message, self.clock.market())
+
+    def _apply(self, item: Delivery) -> list[m.Message]:
+        if item.sequence <= self._applied:
+            return []
+        self._applied = item.sequence
+        return self._feed(item.message)
+
+    async def _take(self, item: m.Message | Ask | None) -> None:
+        if item is None:
+            await self._drain_ledger()
+        elif isinstance(item, Ask):
+            await self._drain_ledger()
+            outputs = await self._handle(item.message) if item.message else []
+            if not item.done.done():
+                item.done.set_result(outputs)
+        else:
+            await self._handle(item)
+        if isinstance(item, m.Tick):
+            self._ticks += 1
+            if self._ticks % STATUS_TICKS == 0:
+                await self._report()
+
+    async def _drain_ledger(self) -> None:
+        while self._deliveries:
+            item = self._deliveries.popleft()
+            await self._effects(self._apply(item), item.message)
+            self._count(item.message)
+            await self._ledger.acknowledge(item.sequence)
+
+    async def _handle(self, message: m.Message) -> list[m.Message]:
+        began = self.clock.monotonic()
+        outputs = await self._effects(self._feed(message), message)
+        self._count(message)
+        if not isinstance(message, m.Tick):
+            self._cycle_seconds = self.clock.monotonic() - began
+            self.metrics.handling.labels(type(message).__name__).observe(self._cycle_seconds)
+        return outputs
+
+    def _count(self, message: m.Message) -> None:
+        self.metrics.messages_in.labels(type(message).__name__).inc()
+        if not isinstance(message, m.Tick):
+            self._last_input_at = self.clock.wall()
+            self.metrics.last_input.set(self._last_input_at.timestamp())
+
+    async def _effects(self, outputs: list[m.Message], origin: m.Message) -> list[m.Message]:
+        """Do what the core said, in order. A lost compare-and-set means: read on, and let the core decide again."""
+        for _ in range(CONFLICTS_MAX):
+            try:
+                for output in outputs:
+                    await self._effect(output)
+                return outputs
+            except Conflict as conflict:
+                log.warning("deciding again: %s", conflict, extra={"event": "service.conflict", "cause": origin.id})
+                self._deliveries.extend(await self._ledger.catch_up())
+                await self._drain_ledger()
+                outputs = self._feed(origin)
+        raise Stop(f"{CONFLICTS_MAX} lost writes in a row for {origin.id}: another process writes as {self.service}")
+
+    async def _effect(self, output: m.Message) -> None:
+        route = BY_TYPE.get(type(output))
+        if route is None or type(output) is m.TradingState:
+            for fact in await self._perform(output):
+                await self._effects(self._feed(fact), fact)
+            return
+        output = msgspec.structs.replace(output, producer=self.service)
+        if route.kept is Kept.LEDGER:
+            await self._ledger.append(output, self._over.get(type(output), ""))
+        else:
+            await self.bus.publish(output)
+        self._last_output_at = self.clock.wall()
+        self.metrics.messages_out.labels(type(output).__name__).inc()
+        if route.kept is Kept.LEDGER:
+            # Stored, so it is a fact: only now may the core act on it.
+            await self._effects(self._feed(output), output)
+
+    # -- beside the loop
+
+    async def _keep_time(self) -> None:
+        while True:
+            await self.tasks.sleep(TICK_SECONDS)
+            self.post(m.Tick(id="tick", at=self.clock.market()))
+
+    async def _follow_ledger(self) -> None:
+        while True:
+            page = await self._ledger.read()
+            if page:
+                self._deliveries.extend(page)
+                self._inbox.put_nowait(None)
+
+    def _on_trading(self, entry: Entry | None) -> None:
+        state = trading_state(entry, self.clock.market())
+        if self._recovered:
+            self.post(state)
+        else:
+            self._feed(state)
+
+    async def ask(self, message: m.Message | None) -> list[m.Message]:
+        """Hand in a message and wait until all that follows from it is done."""
+        done: asyncio.Future[list[m.Message]] = asyncio.get_running_loop().create_future()
+        self._inbox.put_nowait(Ask(message, done))
+        return await done
+
+    async def _sync(self, command: m.Command) -> m.Reply:
+        """Answered once everything that had arrived before has been handled. Replays keep step with this."""
+        if self._inputs.ledger and command.ledger_sequence > self._applied:
+            self._deliveries.extend(await self._ledger.catch_up())
+        await self.ask(None)
+        return m.Reply(ok=True, busy=self.core.busy, ledger_sequence=self._applied)
+
+    # -- keeping and telling
+
+    async def _report(self) -> None:
+        self._gauges()
+        await self.bus.publish(self.status())
+        await self._save_snapshot()
+
+    def status(self) -> m.ServiceStatus:
+        reason = self.not_ready()
+        return m.ServiceStatus(
+            id=f"status-{self.service}",
+            producer=self.service,
+            at=self.clock.market(),
+            service=self.service,
+            version=VERSION,
+            pid=os.getpid(),
+            profile=self._profile,
+            started_at=self._started_at,
+            ready=not reason,
+            not_ready_reason=reason,
+            last_input_at=self._last_input_at,
+            last_decision_at=self._last_output_at,
+            last_venue_at=self.last_venue_at,
+            cycle_seconds=self._cycle_seconds,
+            errors=self._errors + self._life.crashes,
+            restarts=self._life.starts - 1,
+            ledger_sequence=self._applied,
+        )
+
+    def _gauges(self) -> None:
+        self.metrics.ready.set(0 if self.not_ready() else 1)
+        self.metrics.bus_connected.set(1 if self.bus.connected else 0)
+        self.metrics.ledger_sequence.set(self._applied)
+        self.metrics.inbox_depth.set(self._inbox.qsize())
+
+    async def _save_snapshot(self) -> None:
+        state = self.core.dump()
+        if state and state != self._saved and self.bus.connected:
+            raw = msgspec.json.encode(Snapshot(self._applied, msgspec.Raw(state)))
+            await self.bus.store(SNAPSHOT_BUCKET, self.service, raw, None)
+            self._saved = state
+
+    async def _save_life(self, life: Life) -> None:
+        await self.bus.store(SNAPSHOT_BUCKET, f"{self.service}-life", msgspec.json.encode(life), None)
+
+
+def trading_state(entry: Entry | None, now: datetime) -> m.TradingState:
+    """The stored trading state. Unreadable, or gone after the first start, means halted."""
+    if entry is not None:
+        try:
+            return msgspec.structs.replace(
+                msgspec.json.decode(entry.value, type=m.TradingState), revision=entry.revision
+            )
+        except msgspec.DecodeError:
+            reason = "the stored trading state is unreadable"
+    else:
+        reason = "the stored trading state is gone"
+    return m.TradingState(
+        id="trading-lost",
+        at=now,
+        state=m.Trading.HALTED,
+        reason=reason,
+        who="fail closed",
+        since=now,
+        revision=entry.revision if entry else 0,
+    )
