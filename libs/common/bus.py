@@ -1,4 +1,4 @@
-"""What a service may ask of the bus. The real one is `libs.common.nats_bus`, the one in memory `libs.common.testing`."""
+"""What a service may ask of the bus. `libs.common.nats_bus` is the real one."""
 
 from __future__ import annotations
 
@@ -43,8 +43,11 @@ class Ledger(Protocol):
         ...
 
     async def append(self, message: Message, over: str = "") -> int:
-        """Write one message, durable on return; gives its sequence. Succeeds only if nobody has written to the message's
-        subject (or to the wildcard `over`) since what this reader has handed out; else Conflict. Waits out a lost bus, and settles a write whose acknowledgement was lost by asking."""
+        """Write one message, durable on return; gives its sequence.
+
+        Succeeds only if nobody has written to the message's subject (or to the wildcard `over`) since what this reader
+        has handed out; else Conflict. Waits out a lost bus, and settles a write whose acknowledgement was lost by
+        asking."""
         ...
 
 

@@ -302,6 +302,7 @@ class Account(Message, frozen=True, kw_only=True):
     maker_fee_rate: Decimal
     settled: bool
     ledger_sequence: int
+    opening: dict[str, Decimal] | None = None  # the balances recorded at installation
 
 
 class Position(Struct, frozen=True, kw_only=True):

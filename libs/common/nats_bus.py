@@ -43,7 +43,8 @@ from libs.common.subjects import (
 
 log = logging.getLogger(__name__)
 PAGE = 256
-LEASE_SECONDS = 3
+LEASE_SECONDS = 4
+REFUSALS_MAX = 10  # unanswered requests in a row on a healthy connection: nobody will answer
 WRONG_SEQUENCE = (10071, 10164)
 
 
@@ -200,6 +201,7 @@ class NatsBus:
 
     async def _direct(self, stream: str, request: dict[str, Any]) -> list[Any]:
         """Messages of a stream by a batched direct get (nats-server 2.11), again until the bus answers."""
+        refusals = 0
         while True:
             inbox = self.nc.new_inbox()
             replies = await self.nc.subscribe(inbox)
@@ -214,8 +216,13 @@ class NatsBus:
                     if status is not None:
                         raise BusDown(f"{stream} cannot be read: {status} {msg.headers}")
                     found.append(msg)
+                    if "batch" not in request:
+                        return found  # a single get has no closing message
             except (TimeoutError, nats.errors.Error) as error:
                 log.warning("reading %s again: %r", stream, error, extra={"event": "bus.retry"})
+                refusals = refusals + 1 if self.connected else 0
+                if refusals > REFUSALS_MAX:
+                    raise BusDown(f"{self.identity} cannot read {stream}: is it provisioned and permitted?") from None
                 await asyncio.sleep(0.1)
             finally:
                 if not self.nc.is_closed:

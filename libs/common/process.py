@@ -72,7 +72,7 @@ def main(service: str, check: Callable[[Settings], object], build: Build, port: 
     except PerpsError as error:
         _last_words(service, f"{type(error).__name__}: {error}")
         sys.exit(Stop.exit_code)
-    except Exception:  # noqa: BLE001 - the process edge: a defect is logged whole, on one JSON line, and ends us
+    except Exception:
         log.critical("stopped by a defect", exc_info=True, extra={"event": "service.defect"})
         sys.exit(Stop.exit_code)
 

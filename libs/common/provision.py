@@ -79,16 +79,16 @@ def streams() -> list[StreamConfig]:
         ),
         _bucket(STATE_BUCKET, history=64),
         _bucket(SNAPSHOT_BUCKET, persist_mode=PersistMode.ASYNC),
-        _bucket(LEASE_BUCKET, allow_msg_ttl=True, storage=StorageType.MEMORY),
+        _bucket(LEASE_BUCKET, allow_msg_ttl=True),
     ]
 
 
-def _bucket(name: str, history: int = 1, storage: StorageType = StorageType.FILE, **more: object) -> StreamConfig:
+def _bucket(name: str, history: int = 1, **more: object) -> StreamConfig:
     """A key-value bucket in the form that the NATS CLI knows as one."""
     return StreamConfig(
         name=f"KV_{name}",
         subjects=[f"$KV.{name}.>"],
-        storage=storage,
+        storage=StorageType.FILE,
         max_msgs_per_subject=history,
         allow_direct=True,
         allow_rollup_hdrs=True,

@@ -97,7 +97,8 @@ async def _nothing_to_perform(message: m.Message) -> list[m.Message]:
 class Shell:
     """Runs one core. `perform` does what is neither published nor stored in the ledger: venue calls, key-value writes.
 
-    `over` widens the compare-and-set of a ledger message from its own subject to a wildcard.
+    `before_recovery` is awaited first of all (a lease). `over` widens the compare-and-set of a ledger message from its
+    own subject to a wildcard.
     """
 
     def __init__(
@@ -112,6 +113,7 @@ class Shell:
         tasks: Tasks,
         metrics: ServiceMetrics,
         perform: Perform = _nothing_to_perform,
+        before_recovery: Callable[[], Awaitable[None]] | None = None,
         over: dict[type[m.Message], str] | None = None,
     ) -> None:
         self.core = core
@@ -124,6 +126,7 @@ class Shell:
         self._profile = profile
         self._inputs = inputs
         self._perform = perform
+        self._before_recovery = before_recovery
         self._over = over or {}
         self._inbox: asyncio.Queue[m.Message | Ask | None] = asyncio.Queue()
         self._deliveries: deque[Delivery] = deque()
@@ -173,6 +176,8 @@ class Shell:
 
     async def _recover(self) -> None:
         """The one way to start, after a crash as after a stop: snapshot, ledger tail, last values."""
+        if self._before_recovery is not None:
+            await self._before_recovery()
         await self._begin_life()
         for kind in self._inputs.kinds:
             await self.bus.subscribe(kind, self.post)

@@ -1,0 +1,477 @@
+"""Execution's decisions: which approval becomes an order, what the venue's answers mean, what to ask next.
+
+Facts (order events, fills) change the state only when they come back from the ledger. Whatever the venue has not said
+stays as it is, and is asked again: an outcome is never assumed.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+import msgspec
+from msgspec import Struct, field
+
+from libs.common import messages as m
+from libs.common.messages import OrderStatus, Reason, Side
+from services.execution import inputs as i
+from services.execution.config import ExecutionConfig
+from services.execution.orders import ENDED_BY_VENUE, OPEN, TRANSITIONS, Order, signed
+
+CLOSED_KEPT = 1000
+LISTINGS_NEEDED = 2
+START_MARGIN = timedelta(minutes=10)
+FIRST_QUESTION_SECONDS = 0.05
+LAST_QUESTION_SECONDS = 5.0
+RETRY_SECONDS = 1.0
+
+
+class State(Struct):
+    """All that outlives a restart. Everything but `opening` can be rebuilt from the ledger."""
+
+    orders: dict[str, Order] = field(default_factory=dict)
+    positions: dict[str, Decimal] = field(default_factory=dict)
+    opening: dict[str, Decimal] | None = None
+
+
+class ExecutionCore:
+    """See `libs.common.shell.Core`."""
+
+    def __init__(self, config: ExecutionConfig, products: tuple[str, ...]) -> None:
+        self._config = config
+        self._products = products
+        self.state = State()
+        self.trading: m.TradingState | None = None
+        self.rules: dict[str, m.Product] = {}
+        self.account: m.Account | None = None
+        self.strangers = 0  # updates of orders that are not ours: shown, never touched
+        self.anomalies = 0  # answers that contradict what we sent
+        self._installation = ""
+        self._started_at = m.EPOCH
+        self._epoch = 0  # rises with every step of any order
+        self._asking: set[str] = set()  # one question per order at a time
+        self._handlers = {
+            m.Verdict: self._on_verdict,
+            m.OrderEvent: self._on_event,
+            m.Fill: self._on_fill,
+            m.TradingState: self._on_trading,
+            m.Product: self._on_product,
+            m.Installation: self._on_installation,
+            m.Recovered: self._on_recovered,
+            i.Starting: self._on_starting,
+            i.Placed: self._on_placed,
+            i.PlaceRefused: self._on_refused,
+            i.PlaceNotSent: self._on_not_sent,
+            i.PlaceUnknown: self._on_unknown,
+            i.Found: self._on_found,
+            i.NotFound: self._on_not_found,
+            i.AskFailed: self._on_ask_failed,
+            i.OrderSeen: self._on_seen,
+            i.UserUpdate: self._on_user,
+            i.UserReconnected: self._on_user_reconnected,
+            i.AccountDue: self._on_account_due,
+            i.AccountSeen: self._on_account,
+        }
+
+    # -- the shell's side
+
+    def on_message(self, message: m.Message, now: datetime) -> list[m.Message]:
+        handler = self._handlers.get(type(message))
+        return handler(message, now) if handler else []  # type: ignore[operator]
+
+    def not_ready(self, now: datetime) -> str:
+        if self.trading is None:
+            return "trading state not known"
+        if self.account is None:
+            return "account not known"
+        return ""
+
+    @property
+    def busy(self) -> bool:
+        orders = (order for order in self.state.orders.values() if not order.terminal)
+        return any(not order.resting or order.order.client_order_id in self._asking for order in orders)
+
+    def dump(self) -> bytes:
+        return msgspec.json.encode(self.state)
+
+    def restore(self, raw: bytes) -> None:
+        self.state = msgspec.json.decode(raw, type=State)
+
+    def refusal(self, place: i.Place, trading: m.TradingState, now: datetime) -> Reason | None:
+        """The last check, right before the POST, with the trading state read again."""
+        if trading.revision != place.trading_revision:
+            return Reason.TRADING_STATE_CHANGED
+        if now > place.expires_at:
+            return Reason.APPROVAL_EXPIRED
+        return _forbidden(trading, place.order.reduce_only)
+
+    def resting_entries(self) -> list[Order]:
+        """Open orders that could still raise a position."""
+        return [o for o in self.state.orders.values() if o.status in OPEN and o.order.side is Side.BUY]
+
+    # -- facts from the ledger
+
+    def _on_verdict(self, verdict: m.Verdict, now: datetime) -> list[m.Message]:
+        approved = verdict.order
+        if approved is None or approved.client_order_id in self.state.orders:
+            return []
+        order = Order(
+            order=approved,
+            signal_id=verdict.signal_id,
+            trading_revision=verdict.trading_revision,
+            expires_at=verdict.expires_at,
+            approved_at=verdict.at,
+        )
+        self.state.orders[approved.client_order_id] = order
+        return self._begin(order, now)
+
+    def _begin(self, order: Order, now: datetime) -> list[m.Message]:
+        reason, quantity = self._permitted(order, now)
+        if reason is not None:
+            return [self._event(order, OrderStatus.DENIED, reason, now)]
+        order_sent = msgspec.structs.replace(order.order, quantity=quantity)
+        event = self._event(order, OrderStatus.SUBMITTING, "approved", now)
+        return [msgspec.structs.replace(event, order=order_sent)]
+
+    def _permitted(self, order: Order, now: datetime) -> tuple[Reason | None, Decimal]:
+        """Why this approval may not be sent any more, or the quantity that may."""
+        wanted = order.order
+        if self.trading is None:
+            return Reason.TRADING_STATE_UNKNOWN, wanted.quantity
+        if self.trading.revision != order.trading_revision:
+            return Reason.TRADING_STATE_CHANGED, wanted.quantity
+        if now > order.expires_at:
+            return Reason.APPROVAL_EXPIRED, wanted.quantity
+        if (reason := _forbidden(self.trading, wanted.reduce_only)) is not None:
+            return reason, wanted.quantity
+        if wanted.side is Side.BUY:
+            return (Reason.EVALUATION_FAILED if wanted.reduce_only else None), wanted.quantity
+        return self._clamped(order)
+
+    def _clamped(self, order: Order) -> tuple[Reason | None, Decimal]:
+        """A sale never exceeds what is held now, less what other open sales may still take."""
+        wanted = order.order
+        rules = self.rules.get(wanted.product_id)
+        if rules is None:
+            return Reason.PRODUCT_UNKNOWN, wanted.quantity
+        others = sum(
+            other.open_quantity
+            for other in self.state.orders.values()
+            if other is not order and other.order.product_id == wanted.product_id and other.order.side is Side.SELL
+        )
+        held = self.state.positions.get(wanted.product_id, Decimal(0)) - others
+        quantity = min(wanted.quantity, held // rules.base_increment * rules.base_increment)
+        if quantity <= 0:
+            return Reason.NOTHING_TO_REDUCE, wanted.quantity
+        return (Reason.DUST if quantity < rules.base_min_size else None), quantity
+
+    def _on_event(self, event: m.OrderEvent, now: datetime) -> list[m.Message]:
+        order = self.state.orders.get(event.client_order_id)
+        if order is None or not order.apply(event):
+            return []
+        self._epoch += 1
+        if order.terminal:
+            self._asking.discard(event.client_order_id)
+            self._forget_old()
+            return [i.FetchAccount(id="account", epoch=self._epoch)]
+        if event.status is OrderStatus.SUBMITTING:
+            return [self._place(order, 0)]
+        if event.status is OrderStatus.UNKNOWN:
+            return self._ask(order)
+        return self._ask(order) if event.status is OrderStatus.ACCEPTED else []
+
+    def _on_fill(self, fill: m.Fill, now: datetime) -> list[m.Message]:
+        order = self.state.orders.get(fill.client_order_id)
+        if order is None or not order.book(fill):
+            return []
+        held = self.state.positions.get(fill.product_id, Decimal(0))
+        self.state.positions[fill.product_id] = held + signed(fill.side, fill.size)
+        self._epoch += 1
+        return []
+
+    def _forget_old(self) -> None:
+        closed = [key for key, order in self.state.orders.items() if order.terminal]
+        for key in closed[:-CLOSED_KEPT]:
+            del self.state.orders[key]
+
+    # -- standing facts
+
+    def _on_trading(self, state: m.TradingState, now: datetime) -> list[m.Message]:
+        if self.trading is not None and 0 < state.revision < self.trading.revision:
+            return []
+        self.trading = state
+        if state.state is m.Trading.ACTIVE:
+            return []
+        return [self._cancel(order) for order in self.resting_entries()]
+
+    def _on_product(self, product: m.Product, now: datetime) -> list[m.Message]:
+        self.rules[product.product_id] = product
+        return []
+
+    def _on_installation(self, made: m.Installation, now: datetime) -> list[m.Message]:
+        self._installation = made.id
+        if made.opening is not None:
+            self.state.opening = made.opening
+        return []
+
+    def _on_starting(self, starting: i.Starting, now: datetime) -> list[m.Message]:
+        self._started_at = starting.wall
+        return []
+
+    def _on_recovered(self, message: m.Recovered, now: datetime) -> list[m.Message]:
+        """Take up every order where the ledger left it."""
+        outputs: list[m.Message] = [i.FetchAccount(id="account", epoch=self._epoch)]
+        self._asking.clear()  # questions of the replay were never asked
+        dead_at = self._started_at + timedelta(seconds=self._config.jwt_seconds)
+        for order in self.state.orders.values():
+            if order.status is None:
+                outputs += self._begin(order, now)
+            elif order.status is OrderStatus.SUBMITTING:
+                # The process before us may have sent it: that is for the venue to say.
+                order.token_expires_at = dead_at
+                outputs.append(self._event(order, OrderStatus.UNKNOWN, "found unanswered at start", now))
+            elif not order.terminal:
+                order.token_expires_at = dead_at
+                outputs += self._ask(order)
+        return outputs
+
+    # -- answers to a POST
+
+    def _on_placed(self, answer: i.Placed, now: datetime) -> list[m.Message]:
+        order = self._waiting(answer.client_order_id)
+        if order is None:
+            return []
+        return [self._event(order, OrderStatus.ACCEPTED, "accepted", now, venue_order_id=answer.venue_order_id)]
+
+    def _on_refused(self, answer: i.PlaceRefused, now: datetime) -> list[m.Message]:
+        order = self._waiting(answer.client_order_id)
+        if order is None or order.status is OrderStatus.UNKNOWN:
+            return []
+        return [self._event(order, answer.status, answer.reason, now)]
+
+    def _on_not_sent(self, answer: i.PlaceNotSent, now: datetime) -> list[m.Message]:
+        order = self._waiting(answer.client_order_id)
+        if order is None or order.status is OrderStatus.UNKNOWN:
+            return []
+        if now > order.expires_at:
+            return [self._event(order, OrderStatus.DENIED, Reason.VENUE_UNREACHABLE, now)]
+        return [self._place(order, RETRY_SECONDS)]
+
+    def _on_unknown(self, answer: i.PlaceUnknown, now: datetime) -> list[m.Message]:
+        order = self._waiting(answer.client_order_id)
+        if order is None:
+            return []
+        order.token_expires_at = max(order.token_expires_at, answer.token_expires_at)
+        if order.status is OrderStatus.UNKNOWN:
+            return []
+        return [self._event(order, OrderStatus.UNKNOWN, answer.why, now)]
+
+    def _waiting(self, client_order_id: str) -> Order | None:
+        """The order if its POST is still unanswered; a late answer to a settled one is no news."""
+        order = self.state.orders.get(client_order_id)
+        return order if order and order.status in (OrderStatus.SUBMITTING, OrderStatus.UNKNOWN) else None
+
+    # -- answers to questions
+
+    def _on_found(self, answer: i.Found, now: datetime) -> list[m.Message]:
+        self._asking.discard(answer.client_order_id)
+        order = self._waiting(answer.client_order_id)
+        if order is None:
+            return []
+        if answer.order.product_id != order.order.product_id or answer.order.side is not order.order.side:
+            self.anomalies += 1
+            return self._ask(order)
+        return [self._event(order, OrderStatus.ACCEPTED, "found", now, venue_order_id=answer.order.venue_order_id)]
+
+    def _on_not_found(self, answer: i.NotFound, now: datetime) -> list[m.Message]:
+        """It never arrived once two complete listings, begun after its token had died, do not know it."""
+        self._asking.discard(answer.client_order_id)
+        order = self.state.orders.get(answer.client_order_id)
+        if order is None or order.status is not OrderStatus.UNKNOWN:
+            return []
+        margin = timedelta(seconds=self._config.jwt_margin_seconds)
+        if order.token_expires_at > m.EPOCH and answer.asked_at > order.token_expires_at + margin:
+            order.listings_without += 1
+        if order.listings_without >= LISTINGS_NEEDED:
+            return [self._event(order, OrderStatus.REJECTED, "never_arrived", now)]
+        return self._ask(order)
+
+    def _on_ask_failed(self, answer: i.AskFailed, now: datetime) -> list[m.Message]:
+        self._asking.discard(answer.client_order_id)
+        order = self.state.orders.get(answer.client_order_id)
+        return self._ask(order) if order and not order.terminal else []
+
+    def _on_seen(self, answer: i.OrderSeen, now: datetime) -> list[m.Message]:
+        """Book what is new, and end the order only when every fill that the venue counts is booked."""
+        self._asking.discard(answer.client_order_id)
+        order = self.state.orders.get(answer.client_order_id)
+        if order is None or order.status not in OPEN:
+            return []
+        new = [fill for fill in answer.fills if fill.entry_id not in order.entry_ids]
+        outputs: list[m.Message] = [self._fill(order, fill, now) for fill in new]
+        filled = order.filled_qty + sum((fill.size for fill in new), Decimal(0))
+        status = answer.order.status
+        if filled > order.order.quantity or status is None:
+            self.anomalies += 1
+        if status in ENDED_BY_VENUE and filled == answer.order.filled_qty:
+            reason = answer.order.reject_reason or answer.order.status_word.lower()
+            return [*outputs, self._progress(order, status, reason, new, now)]
+        if new:
+            order.questions = 0
+            outputs.append(self._progress(order, OrderStatus.PARTIALLY_FILLED, "partially filled", new, now))
+        elif status is OrderStatus.PENDING_CANCEL and order.status is not status:
+            outputs.append(self._event(order, status, "cancel queued", now))
+        return outputs + self._ask(order)
+
+    def _on_user(self, update: i.UserUpdate, now: datetime) -> list[m.Message]:
+        order = self.state.orders.get(update.order.client_order_id)
+        if order is None:
+            self.strangers += 1
+            return []
+        if order.status in (OrderStatus.SUBMITTING, OrderStatus.UNKNOWN):
+            found = i.Found(id="found", client_order_id=update.order.client_order_id, order=update.order)
+            return self._on_found(found, now)
+        news = update.order.filled_qty != order.filled_qty or update.order.status in ENDED_BY_VENUE
+        if order.status in OPEN and news:
+            order.questions = 0
+            self._asking.discard(update.order.client_order_id)
+            return self._ask(order)
+        return []
+
+    def _on_user_reconnected(self, message: i.UserReconnected, now: datetime) -> list[m.Message]:
+        outputs: list[m.Message] = []
+        for order in self.state.orders.values():
+            if order.status in OPEN:
+                self._asking.discard(order.order.client_order_id)
+                outputs += self._ask(order)
+        return outputs
+
+    # -- the account
+
+    def _on_account_due(self, message: i.AccountDue, now: datetime) -> list[m.Message]:
+        return [i.FetchAccount(id="account", epoch=self._epoch)]
+
+    def _on_account(self, seen: i.AccountSeen, now: datetime) -> list[m.Message]:
+        outputs: list[m.Message] = []
+        if self.state.opening is None and not self.state.orders:
+            opening = {currency: b.available + b.hold for currency, b in seen.balances.items()}
+            self.state.opening = opening
+            outputs.append(i.StoreOpening(id=self._installation, opening=opening))
+        still = seen.epoch == self._epoch and all(order.terminal for order in self.state.orders.values())
+        self.account = m.Account(
+            id=m.derive_id("account", self._installation, now, self._epoch),
+            at=now,
+            balances=seen.balances,
+            taker_fee_rate=seen.taker_fee_rate,
+            maker_fee_rate=seen.maker_fee_rate,
+            settled=still,
+            ledger_sequence=0,
+            opening=self.state.opening,
+        )
+        return [*outputs, self.account]
+
+    # -- building blocks
+
+    def _place(self, order: Order, delay_seconds: float) -> i.Place:
+        return i.Place(
+            id=f"place-{order.order.client_order_id}",
+            order=order.order,
+            trading_revision=order.trading_revision,
+            expires_at=order.expires_at,
+            delay_seconds=delay_seconds,
+        )
+
+    def _cancel(self, order: Order) -> i.Cancel:
+        key = order.order.client_order_id
+        return i.Cancel(id=f"cancel-{key}", client_order_id=key, venue_order_id=order.venue_order_id)
+
+    def _ask(self, order: Order) -> list[m.Message]:
+        """The next question about this order, later each time that there was no news."""
+        key = order.order.client_order_id
+        if key in self._asking:
+            return []
+        self._asking.add(key)
+        delay = 0.0 if order.questions == 0 else FIRST_QUESTION_SECONDS * 2.0 ** (order.questions - 1)
+        limit = LAST_QUESTION_SECONDS
+        if order.resting and order.questions:
+            delay = limit = self._config.poll_seconds
+        order.questions = min(order.questions + 1, 20)
+        if order.status is OrderStatus.UNKNOWN:
+            start = order.approved_at - START_MARGIN
+            return [
+                i.Find(
+                    id=f"find-{key}",
+                    client_order_id=key,
+                    product_id=order.order.product_id,
+                    start=start,
+                    delay_seconds=min(delay, limit),
+                )
+            ]
+        return [
+            i.Query(
+                id=f"query-{key}",
+                client_order_id=key,
+                venue_order_id=order.venue_order_id,
+                delay_seconds=min(delay, limit),
+            )
+        ]
+
+    def _event(
+        self, order: Order, status: OrderStatus, reason: str, now: datetime, venue_order_id: str = ""
+    ) -> m.OrderEvent:
+        if status not in TRANSITIONS[order.status]:
+            raise AssertionError(f"{order.order.client_order_id}: {order.status} cannot become {status}")
+        revision = order.revision + 1
+        return m.OrderEvent(
+            id=f"{order.order.client_order_id}-{revision}",
+            cause=order.signal_id,
+            at=now,
+            product_id=order.order.product_id,
+            client_order_id=order.order.client_order_id,
+            signal_id=order.signal_id,
+            revision=revision,
+            status=status,
+            reason=str(reason),
+            order=order.order,
+            venue_order_id=venue_order_id or order.venue_order_id,
+            filled_qty=order.filled_qty,
+            filled_value=order.filled_value,
+            fees=order.fees,
+        )
+
+    def _progress(
+        self, order: Order, status: OrderStatus, reason: str, new: list[i.VenueFill], now: datetime
+    ) -> m.OrderEvent:
+        """An event whose totals include the fills that are booked right before it."""
+        event = self._event(order, status, reason, now)
+        return msgspec.structs.replace(
+            event,
+            filled_qty=event.filled_qty + sum((f.size for f in new), Decimal(0)),
+            filled_value=event.filled_value + sum((f.size * f.price for f in new), Decimal(0)),
+            fees=event.fees + sum((f.fee for f in new), Decimal(0)),
+        )
+
+    def _fill(self, order: Order, fill: i.VenueFill, now: datetime) -> m.Fill:
+        return m.Fill(
+            id=fill.entry_id,
+            cause=f"{order.order.client_order_id}-{order.revision}",
+            at=now,
+            product_id=fill.product_id,
+            client_order_id=order.order.client_order_id,
+            venue_order_id=fill.venue_order_id,
+            trade_id=fill.trade_id,
+            side=fill.side,
+            price=fill.price,
+            size=fill.size,
+            fee=fill.fee,
+            liquidity=fill.liquidity,
+            trade_time=fill.trade_time,
+        )
+
+
+def _forbidden(trading: m.TradingState, reduce_only: bool) -> Reason | None:
+    if trading.state is m.Trading.HALTED:
+        return Reason.TRADING_HALTED
+    if trading.state is m.Trading.REDUCING and not reduce_only:
+        return Reason.TRADING_REDUCING
+    return None

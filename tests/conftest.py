@@ -1,0 +1,68 @@
+"""A real nats-server for every test that needs one: own port, own folder, own credentials."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from cli.nats_server import find_nats_server, provision_server, write_config
+from libs.common.clock import SystemClock
+from libs.common.nats_bus import NatsBus, connect
+from libs.common.settings import Settings
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class NatsServer:
+    """One server process; `kill` and `start` as often as a test likes, on the same port and store."""
+
+    def __init__(self, data_dir: Path) -> None:
+        ports = {"port": free_port(), "monitor_port": free_port()}
+        market = {"products": ["BTC-USD", "ETH-USD"]}
+        self.settings = Settings("dev", data_dir, {"nats": ports, "market": market})
+        self.config = write_config(self.settings)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            [find_nats_server(), "-c", self.config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    async def provision(self) -> None:
+        await provision_server(self.settings, SystemClock())
+
+    async def connect(self, identity: str) -> NatsBus:
+        def failed(error: BaseException) -> None:
+            asyncio.get_running_loop().call_exception_handler({"message": str(error)})
+
+        seed = self.settings.identities / f"{identity}.nk"
+        return await connect(self.settings.nats.servers, identity, seed, SystemClock(), failed)
+
+
+@pytest.fixture
+def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
+    server = NatsServer(tmp_path)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+async def provisioned(nats_server: NatsServer) -> AsyncIterator[NatsServer]:
+    await nats_server.provision()
+    yield nats_server
