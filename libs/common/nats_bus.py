@@ -8,6 +8,7 @@ Measured choices: callbacks instead of iterators, fast pings (a dead server is s
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 from collections import OrderedDict
@@ -120,6 +121,7 @@ class NatsBus:
         self._failed = failed
         self._closing = False
         self._micro: Service | None = None
+        self._lease: tuple[str, int] | None = None  # subject and fencing revision
         self._on_reconnect: list[Callable[[], Awaitable[None]]] = []
         self._background: set[asyncio.Task[None]] = set()
 
@@ -131,6 +133,7 @@ class NatsBus:
         self._closing = True
         for task in list(self._background):
             task.cancel()
+        await self._end_lease()
         if self._micro is not None and self.connected:
             await self._micro.stop()
         await self.nc.close()
@@ -288,22 +291,28 @@ class NatsBus:
 
     async def hold_lease(self, key: str) -> int:
         subject, owner = f"$KV.{LEASE_BUCKET}.{key}", self.nc.new_inbox().encode()
-        revision = 0
-        while not revision:
-            try:
-                revision = await self._store(subject, owner, 0, LEASE_SECONDS)
-            except (Conflict, TimeoutError, nats.errors.Error) as error:
-                log.info("waiting for the lease %s: %s", key, error, extra={"event": "bus.lease"})
-                await asyncio.sleep(0.2)
-        self._spawn(self._renew(subject, owner, revision))
-        return revision
-
-    async def _renew(self, subject: str, owner: bytes, revision: int) -> None:
-        renewed = self._clock.monotonic()
+        log.info("waiting for the lease %s", key, extra={"event": "bus.lease"})
         while True:
+            try:
+                self._lease = (subject, await self._store(subject, owner, 0, LEASE_SECONDS))
+                break
+            except (Conflict, TimeoutError, nats.errors.Error):
+                await asyncio.sleep(0.2)
+        self._spawn(self._renew(subject, owner))
+        return self._lease[1]
+
+    async def _end_lease(self) -> None:
+        """An orderly end lets the next one in after a second instead of the lease's whole life."""
+        if self._lease is not None and self.connected:
+            with contextlib.suppress(Conflict, TimeoutError, nats.errors.Error):
+                await self._store(self._lease[0], b"", self._lease[1], 1)
+
+    async def _renew(self, subject: str, owner: bytes) -> None:
+        renewed = self._clock.monotonic()
+        while self._lease is not None:
             await asyncio.sleep(LEASE_SECONDS / 4)
             try:
-                revision = await self._store(subject, owner, revision, LEASE_SECONDS)
+                self._lease = (subject, await self._store(subject, owner, self._lease[1], LEASE_SECONDS))
                 renewed = self._clock.monotonic()
             except Conflict as error:
                 self._failed(error)
