@@ -73,9 +73,14 @@ def decode(subject: str, data: bytes) -> m.Message:
 
 
 async def connect(
-    servers: list[str], identity: str, seed_file: Path, clock: Clock, failed: Callable[[BaseException], None]
+    servers: list[str],
+    identity: str,
+    seed_file: Path,
+    clock: Clock,
+    failed: Callable[[BaseException], None],
+    patience_seconds: float = 15,
 ) -> NatsBus:
-    """Connect as `identity`, waiting up to 15 s for a server. `failed` is called once the connection is gone for good.
+    """Connect as `identity`, waiting for a server. `failed` is called once the connection is gone for good.
 
     Raises BusDown with one line when no server answers or the credential is refused.
     """
@@ -100,7 +105,7 @@ async def connect(
                 reconnected_cb=bus.on_reconnected,
                 closed_cb=bus.on_closed,
             ),
-            15,
+            patience_seconds,
         )
     except (TimeoutError, OSError, nats.errors.Error) as error:
         raise BusDown(f"no NATS server at {', '.join(servers)} lets {identity} in: {error or 'no answer'}") from None
