@@ -28,6 +28,22 @@ def client_order_id(signal_id: str) -> str:
     return f"{raw[:8]}-{raw[8:12]}-{raw[12:16]}-{raw[16:20]}-{raw[20:]}"
 
 
+def sound(value: object) -> bool:
+    """False if a Decimal in it is not finite (JSON strings may say NaN) or a time has no zone."""
+    match value:
+        case Decimal():
+            return value.is_finite()
+        case datetime():
+            return value.tzinfo is not None
+        case Struct():
+            return all(sound(getattr(value, name)) for name in value.__struct_fields__)
+        case dict():
+            return all(map(sound, value.values()))
+        case tuple() | list():
+            return all(map(sound, value))
+    return True
+
+
 class Side(StrEnum):
     BUY = "BUY"
     SELL = "SELL"

@@ -69,6 +69,8 @@ def decode(subject: str, data: bytes) -> m.Message:
     message = msgspec.json.decode(data, type=kind)
     if subject_of(message) != subject:
         raise msgspec.DecodeError(f"the message names {subject_of(message)}, it came on {subject}")
+    if not m.sound(message):
+        raise msgspec.DecodeError(f"a number that is none, or a time without a zone, on {subject}")
     return message
 
 
@@ -222,7 +224,7 @@ class NatsBus:
                     if status in ("204", "404"):
                         return found
                     if status is not None:
-                        raise BusDown(f"{stream} cannot be read: {status} {msg.headers}")
+                        raise nats.errors.Error(f"status {status}")  # a server that is still reading its streams
                     found.append(msg)
                     if "batch" not in request:
                         return found  # a single get has no closing message

@@ -55,10 +55,12 @@ def streams() -> list[StreamConfig]:
             deny_delete=True,
             deny_purge=True,
         ),
+        # On disk, though not synced: a stream in memory does not exist any more after a restart of the server.
         StreamConfig(
             name=Kept.LAST,
             subjects=kept(Kept.LAST),
-            storage=StorageType.MEMORY,
+            storage=StorageType.FILE,
+            persist_mode=PersistMode.ASYNC,
             max_msgs_per_subject=1,
             allow_direct=True,
         ),

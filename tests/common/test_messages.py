@@ -39,6 +39,15 @@ def test_what_is_no_message_is_refused(data: bytes) -> None:
         decode("perps.mark.BTC-USD", data)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"), [("bid", "NaN"), ("ask", "Infinity"), ("last", "sNaN"), ("at", "2026-03-01T12:00:00")]
+)
+def test_a_number_that_is_none_and_a_time_without_a_zone_are_refused(field: str, value: str) -> None:
+    wire = {**msgspec.json.decode(msgspec.json.encode(mark())), field: value}
+    with pytest.raises(msgspec.DecodeError, match="number that is none"):
+        decode("perps.mark.BTC-USD", msgspec.json.encode(wire))
+
+
 def test_a_message_that_names_another_subject_than_it_came_on_is_refused() -> None:
     with pytest.raises(msgspec.DecodeError, match="it came on"):
         decode("perps.mark.ETH-USD", msgspec.json.encode(mark(product_id="BTC-USD")))

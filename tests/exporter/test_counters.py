@@ -113,6 +113,17 @@ def test_a_crash_adds_one_error_whatever_the_service_had_counted_before() -> Non
     assert rig.scrape()[ERRORS] == 9
 
 
+def test_a_start_that_reports_less_than_the_one_before_takes_nothing_back() -> None:
+    later = START + timedelta(seconds=60)
+    rig = started().feed(status("risk", 1, errors=3), status("risk", 61, errors=1, started_at=later))
+    assert rig.scrape()[ERRORS] == 3
+
+
+def test_a_count_that_falls_within_one_life_is_not_counted_twice() -> None:
+    rig = started().feed(status("risk", 1, errors=4), status("risk", 2, errors=2), status("risk", 3, errors=4))
+    assert rig.scrape()[ERRORS] == 4
+
+
 def test_the_last_word_of_a_former_life_adds_no_errors() -> None:
     later = START + timedelta(seconds=60)
     rig = started().feed(status("risk", 61, errors=1, started_at=later), status("risk", 62, errors=9))
@@ -163,13 +174,14 @@ def test_a_dump_that_is_not_one_is_refused() -> None:
 
 def test_the_state_stays_small_over_any_number_of_orders() -> None:
     rig = started()
-    for number in range(2 * RECENT_MAX):
-        name = f"s{number}"
-        rig.feed(verdict(name, 1), order(name, 1, m.OrderStatus.SUBMITTING, 1))
-        rig.feed(fill(f"f{number}", 1), order(name, 2, m.OrderStatus.FILLED, 2, "0.5"))
-    size = len(rig.core.dump())
-    assert rig.scrape()[SUBMITTED] == 2 * RECENT_MAX
-    assert size < 150 * 3 * RECENT_MAX
+    sizes = []
+    for number in range(3 * RECENT_MAX):
+        name = f"s{number:06}"
+        rig.feed(verdict(name, 1), order(name, 1, m.OrderStatus.SUBMITTING, 1), tooling(number, ok=False))
+        rig.feed(fill(f"f{number:06}", 1), order(name, 2, m.OrderStatus.FILLED, 2, "0.5"))
+        sizes.append(len(rig.core.dump()) if number in (2 * RECENT_MAX, 3 * RECENT_MAX - 1) else 0)
+    assert rig.scrape()[SUBMITTED] == 3 * RECENT_MAX
+    assert sizes[-1] - sizes[2 * RECENT_MAX] < 1000  # longer numbers, no more entries
     assert len(rig.document()["fills"]) == 20
 
 

@@ -90,6 +90,23 @@ def test_an_end_that_arrives_before_its_decision_counts() -> None:
     assert rig.at(50).scrape()[GAUGE] == 0.75
 
 
+def test_a_cycle_whose_end_was_heard_early_still_lasts_until_its_decision() -> None:
+    first = mark(1)
+    rig = started().feed(first, verdict("s", 1.25, m.Reason.DUST), decision(first, 1.5, "s"))
+    assert rig.at(50).scrape()[GAUGE] == 0.5
+
+
+def test_of_several_ends_that_were_heard_early_the_first_counts() -> None:
+    first = mark(1)
+    rig = started().feed(first, order("s", 1, m.OrderStatus.ACCEPTED, 2), order("s", 2, m.OrderStatus.FILLED, 6))
+    assert rig.feed(decision(first, 1.5, "s")).at(50).scrape()[GAUGE] == 1
+
+
+def test_a_cycle_is_never_negative_when_another_machine_s_clock_is_behind() -> None:
+    first = mark(1)
+    assert started().feed(first, decision(first, 0.5)).at(50).scrape()[GAUGE] == 0
+
+
 def test_hold_decisions_meanwhile_do_not_hide_a_signalled_cycle() -> None:
     first, second = mark(1), mark(2)
     rig = started().feed(first, decision(first, 1.1, "s"), second, decision(second, 2.1))
@@ -109,6 +126,12 @@ def test_a_decision_delivered_twice_counts_once() -> None:
     rig = started().feed(first, decision(first, 1.1), decision(first, 1.1), first)
     assert rig.at(50).scrape()[COUNT] == 1
     assert rig.scrape()[GAUGE] == pytest.approx(0.1)
+
+
+def test_decisions_told_again_out_of_order_count_once() -> None:
+    first, second = mark(1), mark(2)
+    told = [decision(first, 1.1), decision(second, 2.1)]
+    assert started().feed(first, second, *told, *told, *told).at(50).scrape()[COUNT] == 2
 
 
 def test_a_confirmation_of_an_old_price_is_no_long_cycle() -> None:
@@ -167,6 +190,13 @@ def test_an_unfinished_signalled_cycle_survives_a_restart_and_ends_from_the_ledg
     assert after.scrape()[GAUGE] == 8
     after.feed(order("s", 1, m.OrderStatus.SUBMITTING, 1.3), order("s", 2, m.OrderStatus.ACCEPTED, 3))
     assert after.scrape()[GAUGE] == 2
+
+
+def test_a_signal_that_is_repeated_after_a_restart_does_not_begin_anew() -> None:
+    first, second = mark(1), mark(5)
+    after = restarted(started().feed(first, decision(first, 1.1, "s"))).feed(RECOVERED)
+    after.feed(second, decision(second, 5.1, "s"))
+    assert after.at(9).scrape()[GAUGE] == 8
 
 
 def test_the_histogram_holds_every_finished_cycle() -> None:

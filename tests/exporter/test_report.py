@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from libs.common import messages as m
+from services.exporter.app import PAGE
 from services.exporter.report import encode
 from tests.exporter.builders import (
     BTC,
@@ -137,7 +138,7 @@ def test_the_trading_state_says_who_and_why() -> None:
 
 
 def page() -> str:
-    return Rig().exporter._page
+    return PAGE.read_text("utf-8")
 
 
 def resolve(document: Any, path: str) -> None:

@@ -1,0 +1,54 @@
+"""`python -m services.exporter`."""
+
+from __future__ import annotations
+
+from libs.common.process import Context, Parts, main
+from libs.common.settings import Settings
+from libs.common.shell import Shell
+from services.exporter.app import INPUTS, Exporter
+from services.exporter.config import ExporterConfig
+from services.exporter.core import ExporterCore
+from services.exporter.figures import Scope
+from services.exporter.metrics import ExporterMetrics
+
+PORT = ExporterConfig().port
+
+
+def check(settings: Settings) -> ExporterConfig:
+    """Every setting that the exporter uses. Raises BadConfig with one line."""
+    _ = settings.market
+    return settings.section("exporter", ExporterConfig)
+
+
+async def build(context: Context) -> Parts:
+    settings, market = context.settings, context.settings.market
+    config = check(settings)
+    metrics = ExporterMetrics()
+    core = ExporterCore(market.products)
+    shell = Shell(
+        context.service,
+        settings.profile,
+        core,
+        INPUTS,
+        bus=context.bus,
+        clock=context.clock,
+        tasks=context.tasks,
+        metrics=metrics,
+    )
+    scope = Scope(
+        profile=settings.profile,
+        products=market.products,
+        replay=market.replay,
+        simulated=market.simulated,
+        started_at=context.clock.wall(),
+    )
+    exporter = Exporter(core, scope, shell.not_ready, context.clock, metrics)
+    metrics.show(exporter.look)
+    context.tasks.spawn(
+        exporter.keep_file(settings.metrics_file, context.tasks, config.metrics_interval_seconds), "metrics file"
+    )
+    return Parts(shell, metrics, http={"/": exporter.page, "/metrics.json": exporter.metrics_json})
+
+
+if __name__ == "__main__":
+    main("exporter", check, build, PORT)
