@@ -1,4 +1,4 @@
-"""The order book that the simulator shows around the market's price: finite, deterministic, gone until it is filled up."""
+"""The book shown around the market's price: finite, deterministic, consumed by takers until the next tick."""
 
 from __future__ import annotations
 

@@ -39,6 +39,9 @@ class Take(Struct, frozen=True):
         return sum((level.size * level.price for level in self.slices), ZERO)
 
 
+NOTHING = Take((), False)
+
+
 def take(levels: Sequence[Level], want: Want) -> Take:
     """Walk the levels until size or budget is used up, the limit is reached or the levels end."""
     size, budget = want.size, want.budget
@@ -58,6 +61,8 @@ def take(levels: Sequence[Level], want: Want) -> Take:
         if size is not None:
             size -= most
         slices.append(Level(level.price, most))
+        if most < level.size:  # size or budget ended inside this level
+            return Take(tuple(slices), not size)
     return Take(tuple(slices), size == 0)
 
 

@@ -1,4 +1,4 @@
-"""Exact decimals: money is never rounded on the way through the venue, and numbers are written as the venue writes them."""
+"""Exact decimals: no amount is rounded on its way through the venue, and all are written as the venue does."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ ONE = Decimal(1)
 
 # price * size * rate of an allowed order needs about 30 digits; the default of 28 would round the last of them.
 EXACT = Context(prec=100)
+ROUNDED = Context(prec=28)
 
 
 def exact(function: Callable[P, R]) -> Callable[P, R]:
@@ -53,4 +54,4 @@ def text(value: Decimal) -> str:
 
 def average(value: Decimal, size: Decimal) -> Decimal:
     """value / size to 28 digits, zero for an empty size; the only figure here that may be rounded."""
-    return value / size if size else ZERO
+    return ROUNDED.divide(value, size) if size else ZERO

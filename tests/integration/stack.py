@@ -58,11 +58,12 @@ class System:
         return [item.message for item in await self.ledger() if isinstance(item.message, m.Fill)]
 
     async def figures(self) -> m.RiskFigures:
-        """Risk's latest figures; they come back within a second after the bus lost its last values."""
+        """Figures that risk made after this call; the last value may be from before a restart."""
+        asked = SystemClock().wall()
         async with asyncio.timeout(10):
             while True:
                 for message in await self.bus.last(m.RiskFigures):
-                    if isinstance(message, m.RiskFigures):
+                    if isinstance(message, m.RiskFigures) and message.sent_at and message.sent_at > asked:
                         return message
                 await asyncio.sleep(0.05)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from decimal import Decimal
 
 import msgspec
@@ -187,15 +187,16 @@ def check(trades: list[Trade], steps: list[Step], granularity: str, seconds: int
 steps = st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 6)), max_size=40)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(markets(60), steps)
 def test_minute_candles_equal_the_aggregate_of_all_trades(trades: list[Trade], steps: list[Step]) -> None:
     check(trades, steps, "1m", 60, 0)
 
 
-@settings(max_examples=300, deadline=None)
-@given(markets(2), steps, st.integers(6, 12))
+@settings(max_examples=100, deadline=None)
+@given(markets(2), steps, st.integers(1, 5))
 def test_two_second_candles_equal_the_aggregate_of_all_trades(
-    trades: list[Trade], steps: list[Step], page: int
+    trades: list[Trade], steps: list[Step], more: int
 ) -> None:
-    check(trades, steps, "2s", 2, page)
+    at_once = max(Counter(one.time for one in trades).values())  # a page holds more than one moment brings
+    check(trades, steps, "2s", 2, at_once + more)

@@ -238,11 +238,19 @@ def test_without_a_snapshot_the_acknowledgement_tells_from_when_on_trades_come()
     bench = Bench(make_core())
     bench.recover()
     bench.subscribe(59)
-    bench.trades(65, trade(2, 65))
-    bench.heartbeat(61)
-    (request,) = only(FetchCandles, bench.heartbeat(62))
+    (request,) = only(FetchCandles, bench.trades(65, trade(2, 65)))
+    assert (request.start, request.end) == (at(0), at(60))
     bench.answer_candles(request)
     assert starts(bench.heartbeat(121)) == [60]
+
+
+def test_an_acknowledgement_at_the_very_start_of_a_bucket_does_not_make_it_whole() -> None:
+    """A trade of the same moment may have come before the subscription."""
+    bench = Bench(make_core())
+    bench.recover()
+    bench.subscribe(60)
+    (request,) = only(FetchCandles, bench.heartbeat(122))
+    assert request.end == at(120)
 
 
 def test_nothing_is_closed_before_the_new_connection_has_shown_its_trades() -> None:
@@ -287,6 +295,16 @@ def test_reading_backwards_ends_at_the_first_trade_before_the_hole() -> None:
     (request,) = only(FetchTrades, bench.subscribe(5))
     out = bench.answer_trades(request, trade(8, 0, "108"), trade(7, -4, "107"), trade(6, -11, "106"))
     assert [candle.volume for candle in only(Candle, out)] == [Decimal(1)]
+
+
+def test_reading_backwards_goes_on_behind_a_trade_at_the_very_start_of_the_hole() -> None:
+    bench = Bench(make_core(granularity="10s", warmup=1, replay=True))
+    bench.recover()
+    (request,) = only(FetchTrades, bench.subscribe(5))
+    (again,) = only(FetchTrades, bench.answer_trades(request, trade(8, -4), trade(7, -10)))
+    out = bench.answer_trades(again, trade(7, -10), trade(6, -10))
+    (last,) = only(FetchTrades, out)
+    assert [c.volume for c in only(Candle, bench.answer_trades(last, trade(7, -10), trade(6, -10)))] == [Decimal(3)]
 
 
 def test_candles_wait_while_the_bus_is_away() -> None:
