@@ -14,7 +14,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import nats
@@ -47,6 +47,14 @@ PAGE = 256
 LEASE_SECONDS = 4
 REFUSALS_MAX = 10  # unanswered requests in a row on a healthy connection: nobody will answer
 WRONG_SEQUENCE = (10071, 10164)
+
+
+class Raw(NamedTuple):
+    """A stored message before it is read."""
+
+    sequence: int
+    subject: str
+    data: bytes
 
 
 class BusStats:
@@ -243,10 +251,10 @@ class NatsBus:
     def ledger(self, position: int) -> NatsLedger:
         return NatsLedger(self, position)
 
-    async def direct_page(self, position: int) -> list[Delivery]:
+    async def direct_page(self, position: int) -> list[Raw]:
         """The next page of the ledger after `position`."""
         page = await self._direct(Kept.LEDGER, {"seq": position + 1, "batch": PAGE})
-        return [delivery(int(p.headers["Nats-Sequence"]), p.headers["Nats-Subject"], p.data) for p in page]
+        return [Raw(int(p.headers["Nats-Sequence"]), p.headers["Nats-Subject"], p.data) for p in page]
 
     async def last_on(self, subject: str) -> Any | None:
         """The last ledger message on a subject or wildcard, None if there is none."""
@@ -365,14 +373,6 @@ class NatsBus:
         task.add_done_callback(self._background.discard)
 
 
-def delivery(sequence: int, subject: str, data: bytes) -> Delivery:
-    """A ledger message. What does not decode there was not written by us: that ends the process."""
-    try:
-        return Delivery(sequence, subject, decode(subject, data))
-    except msgspec.DecodeError as error:
-        raise BusDown(f"the ledger holds something unreadable at {sequence} on {subject}: {error}") from None
-
-
 class NatsLedger:
     """See `libs.common.bus.Ledger`.
 
@@ -390,7 +390,10 @@ class NatsLedger:
 
     async def catch_up(self) -> list[Delivery]:
         async with self._moving:
-            return self._hand_out(await self._bus.direct_page(self.position))
+            while page := await self._bus.direct_page(self.position):
+                if deliveries := self._hand_out(page):
+                    return deliveries
+            return []
 
     async def read(self) -> list[Delivery]:
         msg = await self._next()
@@ -400,7 +403,7 @@ class NatsLedger:
         self._held.append(msg)
         async with self._moving:
             if sequence == self.position + 1:
-                return self._hand_out([delivery(sequence, msg.subject, msg.data)])
+                return self._hand_out([Raw(sequence, msg.subject, msg.data)])
         if sequence <= self.position:
             await self.acknowledge(self.position)
             return []
@@ -444,9 +447,10 @@ class NatsLedger:
     async def _stored(self, subject: str, message_id: str) -> int | None:
         """The sequence of our own message if it is the last on its subject: an earlier try got through after all."""
         last = await self._bus.last_on(subject)
-        if last is None or decode(subject, last.data).id != message_id:
-            return None
-        return int(last.headers["Nats-Sequence"])
+        with contextlib.suppress(msgspec.DecodeError):
+            if last is not None and decode(subject, last.data).id == message_id:
+                return int(last.headers["Nats-Sequence"])
+        return None
 
     async def _expected(self, subject: str) -> int:
         if subject not in self._sequences:
@@ -465,11 +469,18 @@ class NatsLedger:
         while len(self._sequences) > 10_000:
             self._sequences.popitem(last=False)
 
-    def _hand_out(self, page: list[Delivery]) -> list[Delivery]:
-        for item in page:
-            self._remember(item.subject, item.sequence)
-            self.position = item.sequence
-        return page
+    def _hand_out(self, page: list[Raw]) -> list[Delivery]:
+        """Move on. What cannot be read is counted and skipped: it approves nothing, and what it hides (a fill) shows as
+        a difference between the books and the account."""
+        found = []
+        for raw in page:
+            self._remember(raw.subject, raw.sequence)
+            self.position = raw.sequence
+            try:
+                found.append(Delivery(raw.sequence, raw.subject, decode(raw.subject, raw.data)))
+            except msgspec.DecodeError as error:
+                self._bus.undecodable(raw.subject, error)
+        return found
 
     async def _next(self) -> Msg | None:
         try:

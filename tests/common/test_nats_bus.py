@@ -85,6 +85,20 @@ async def test_the_ledger_is_one_sequence_that_every_reader_sees_without_a_hole(
     await execution.close()
 
 
+async def test_garbage_on_the_ledger_is_counted_and_skipped(provisioned: NatsServer) -> None:
+    execution = await provisioned.connect("execution")
+    writer, reader = execution.ledger(0), execution.ledger(0)
+    await writer.append(fill("f1"))
+    for _ in range(300):  # more than a page of it
+        await execution.js.publish("perps.fill.BTC-USD.o1", b"garbage")
+    await everything(writer)
+    await writer.append(fill("f2"))
+    assert [item.message.id for item in await everything(reader)] == ["f1", "f2"]
+    assert reader.position == 302
+    assert execution.stats.undecodable == 600
+    await execution.close()
+
+
 async def test_a_verdict_decided_on_an_old_ledger_is_refused_until_its_author_has_read_on(
     provisioned: NatsServer,
 ) -> None:
