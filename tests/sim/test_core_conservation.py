@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sim.core import Exchange
-from sim.money import EXACT, text
-from sim.orders import NewOrder
+from sim.money import text
+from sim.orders import Liquidity, NewOrder
 from sim.ticks import Side
 from tests.sim.builders import at, exchange, order, tick
 
 USD, BTC = Decimal("100000"), Decimal("2")
+RATES = {Liquidity.MAKER: Decimal("0.006"), Liquidity.TAKER: Decimal("0.012")}
+EXACT = Context(prec=200)  # the test's own: it must not round where the venue does
 
 prices = st.integers(4_000_000, 6_000_000).map(lambda cents: Decimal(cents) / 100)
 sizes = st.integers(1, 300_000_000).map(lambda units: Decimal(units) / 100_000_000)
@@ -82,6 +84,7 @@ def check(venue: Exchange) -> None:
         btc = EXACT.add(btc, sign * fill.size)
         usd = EXACT.subtract(usd, EXACT.multiply(sign * fill.price, fill.size))
         fees = EXACT.add(fees, fill.fee)
+        assert fill.fee == EXACT.multiply(EXACT.multiply(fill.price, fill.size), RATES[fill.liquidity])
     balances = venue.balances()
     held = {"USD": Decimal(0), "BTC": Decimal(0)}
     for open_order in venue.open_orders():
