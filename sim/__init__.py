@@ -1,0 +1,1 @@
+"""The simulated venue: a pure matching core, and a server that speaks Coinbase Advanced Trade over real sockets."""

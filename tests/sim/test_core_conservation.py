@@ -88,6 +88,9 @@ def check(venue: Exchange) -> None:
     balances = venue.balances()
     held = {"USD": Decimal(0), "BTC": Decimal(0)}
     for open_order in venue.open_orders():
+        if open_order.side is Side.BUY and open_order.limit_price is not None:
+            cost = EXACT.multiply(open_order.remaining, open_order.limit_price)
+            assert open_order.hold == EXACT.multiply(cost, 1 + open_order.hold_fee_rate)
         held[open_order.hold_currency] = EXACT.add(held[open_order.hold_currency], open_order.hold)
     assert EXACT.add(balances["USD"].available, balances["USD"].hold) == EXACT.subtract(usd, fees)
     assert EXACT.add(balances["BTC"].available, balances["BTC"].hold) == btc

@@ -165,11 +165,11 @@ async def test_whatever_was_answered_before_a_kill_is_there_after_it(tmp_path: P
 
 def test_a_live_venue_goes_on_from_its_last_price_with_its_own_ids(tmp_path: Path) -> None:
     port = free_port()
-    with running(tmp_path, port) as life:
+    with running(tmp_path, port, PERPS_SIM_PRODUCTS="BTC-USD") as life:
         life.call("POST", "/orders", order_body("mine", "BUY", "market_market_ioc", quote_size="100"))
         bought = life.state()
         assert life.end(signal.SIGTERM) == 0
-    with running(tmp_path, port) as life:
+    with running(tmp_path, port, PERPS_SIM_PRODUCTS="BTC-USD") as life:
         state = life.state()
         assert state["balances"] == bought["balances"]
         drift = float(state["last_prices"]["BTC-USD"]) / float(bought["last_prices"]["BTC-USD"])
@@ -181,7 +181,7 @@ def test_two_installations_with_the_same_seed_do_not_share_ids(tmp_path: Path) -
     portfolios = []
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        with running(tmp_path / name, free_port(), PERPS_SIM_SEED="7") as life:
+        with running(tmp_path / name, free_port(), PERPS_SIM_SEED="7", PERPS_SIM_PRODUCTS="BTC-USD") as life:
             portfolios.append(life.call("GET", "/portfolios")["portfolios"][0]["uuid"])
     assert len(set(portfolios)) == 2
 

@@ -38,7 +38,7 @@ JUNK = ["", "²", "-1", "1.5", "9" * 5000, "0001-01-01T00:00:00+01:00", "\x00", 
 
 
 @given(bodies)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_any_body_is_an_order_or_a_400(body: dict[str, Any]) -> None:
     venue = exchange(btc="1")
     status = 200

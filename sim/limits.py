@@ -1,0 +1,19 @@
+"""Token buckets: how many requests a second a caller may send. Pure."""
+
+from __future__ import annotations
+
+
+class Buckets:
+    """One bucket per caller, holding at most `per_second` requests and filled at that rate."""
+
+    def __init__(self, per_second: int) -> None:
+        self._rate = per_second
+        self._levels: dict[str, tuple[float, float]] = {}
+
+    def allows(self, caller: str, at: float) -> bool:
+        """Take one request out at the time `at` (seconds, monotonic); False when the bucket is empty."""
+        level, since = self._levels.get(caller, (float(self._rate), at))
+        level = min(level + (at - since) * self._rate, self._rate)
+        allowed = level >= 1
+        self._levels[caller] = (level - 1 if allowed else level, at)
+        return allowed

@@ -1,0 +1,152 @@
+"""The venue behind its doors: the exchange, its market's past, its store. Every change is stored before it is told."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from msgspec.structs import replace
+
+from sim.clock import Clock
+from sim.core import Exchange
+from sim.edits import EditRefusal
+from sim.events import Event, FillMade, OrderChanged, Placement
+from sim.faults import FaultBox, flagged
+from sim.history import History
+from sim.market import SyntheticMarket
+from sim.orders import Fill, NewOrder
+from sim.replay import Replay
+from sim.store import Store
+from sim.ticks import LAST_MOMENT, Tick
+
+Publish = Callable[[Sequence[Event]], None]
+
+
+class Venue:
+    """What REST, WebSocket and admin paths act on. One thread; nothing here awaits, so every change is whole."""
+
+    def __init__(self, exchange: Exchange, store: Store, clock: Clock, market: SyntheticMarket | Replay) -> None:
+        self.exchange = exchange
+        self.clock = clock
+        self.market = market
+        self.faults = FaultBox()
+        self.histories = {product_id: History() for product_id in exchange.products}
+        self.ticks_done = 0
+        self.user_id = exchange.identity("user")
+        self.portfolio_id = exchange.identity("portfolio")
+        self.publish: Publish = lambda events: None
+        self._listed = dict(exchange.products)
+        self._store = store
+        self._replayed: Iterator[Tick] = iter(())
+        self._market_time: datetime | None = None
+
+    @property
+    def live(self) -> bool:
+        return isinstance(self.market, SyntheticMarket)
+
+    def market_time(self) -> datetime:
+        """What stamps all that belongs to the market: the wall clock, or in a replay its last tick."""
+        return self._market_time or self.clock.wall()
+
+    def open_market(self, position: int) -> None:
+        """Know the past before the doors open; in a replay, go on after `position` ticks."""
+        if isinstance(self.market, Replay):
+            self._open_replay(self.market, position)
+        else:
+            for tick in self.market.backfill(self.clock.wall()):
+                self.histories[tick.product_id].add(tick)
+        for history in self.histories.values():
+            if history.last is not None:
+                self.exchange.prime(history.last)
+
+    def _open_replay(self, replay: Replay, position: int) -> None:
+        history = self.histories[replay.product_id]
+        for tick in replay.past():
+            history.add(tick)
+        ticks = iter(replay)
+        for tick in itertools.islice(ticks, position):
+            history.add(tick)
+            self.ticks_done += 1
+            self._market_time = tick.at
+        if (following := next(ticks, None)) is not None:
+            self._market_time = self._market_time or following.at - LAST_MOMENT
+            if history.last is None:
+                self.exchange.prime(following)  # before the first step the market stands at its opening price
+            self._replayed = itertools.chain((following,), ticks)
+
+    def step(self) -> list[Event] | None:
+        """Deliver the next recorded tick; None at the end of the data."""
+        tick = next(self._replayed, None)
+        if tick is None:
+            return None
+        self.ticks_done += 1
+        self._market_time = tick.at
+        events = self._tick(tick)
+        self._store.note_position(self.ticks_done)
+        return events
+
+    def pump(self) -> None:
+        """Live: deliver what the market has traded by now, and let time pass for orders."""
+        assert isinstance(self.market, SyntheticMarket)
+        now = self.clock.wall()
+        for tick in self.market.due(now):
+            self._tick(tick)
+        self._tell(self.exchange.advance(now))
+
+    def keep_prices(self) -> None:
+        self._store.keep_prices(self.last_prices())
+
+    def last_prices(self) -> dict[str, Decimal]:
+        return {name: history.last.price for name, history in self.histories.items() if history.last is not None}
+
+    def place(self, request: NewOrder) -> Placement:
+        placement = self.exchange.place(request, self.market_time())
+        self._tell(placement.events)
+        return placement
+
+    def cancel(self, order_id: str) -> str:
+        """The venue's failure reason, "" when it was cancelled."""
+        reason, events = self.exchange.cancel(order_id, self.market_time())
+        self._tell(events)
+        return reason
+
+    def edit(
+        self, order_id: str, price: Decimal | None, size: Decimal | None, commit: bool = True
+    ) -> EditRefusal | None:
+        refusal, events = self.exchange.edit(order_id, price, size, self.market_time(), commit)
+        self._tell(events)
+        return refusal
+
+    def switch(self, body: bytes) -> None:
+        """Change the fault switches, and with them the exchange's rules and flags."""
+        faults = self.faults.change(body)
+        self.exchange.rules = replace(
+            self.exchange.rules,
+            duplicates=faults.duplicates,
+            stop_limit_allowed=faults.stop_limit_allowed,
+            cancel_queued=faults.cancel_queued,
+            latency=timedelta(seconds=faults.pending_delay_seconds),
+        )
+        for product_id, product in self._listed.items():
+            self.exchange.products[product_id] = flagged(product, faults.product_flags.get(product_id))
+
+    def _tick(self, tick: Tick) -> list[Event]:
+        self.histories[tick.product_id].add(tick)
+        events = self.exchange.on_tick(tick)
+        self._tell(events)
+        return events
+
+    def _tell(self, events: Sequence[Event]) -> None:
+        orders = {event.order.sequence: event.order for event in events if isinstance(event, OrderChanged)}
+        if orders:
+            fills = [event.fill for event in events if isinstance(event, FillMade)]
+            ledger = self.exchange.ledger
+            self._store.commit(ledger, orders.values(), fills, self.last_prices(), self.ticks_done)
+        if events:
+            self.publish(events)
+
+
+def fills_of(events: Sequence[Event]) -> list[Fill]:
+    return [event.fill for event in events if isinstance(event, FillMade)]
