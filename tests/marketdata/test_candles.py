@@ -215,6 +215,19 @@ def test_a_snapshot_that_reaches_back_to_the_last_trade_makes_the_bucket_whole()
     assert (candle.high, candle.volume) == (Decimal(107), Decimal(3))
 
 
+def test_a_trade_before_the_snapshot_does_not_make_a_loss_look_whole() -> None:
+    """Trade 3 was lost. Had trade 5 counted already, the snapshot would seem to reach back to it."""
+    bench = live_bench()
+    bench.trades(5, trade(2, 5))
+    bench.lose()
+    bench.connect()
+    bench.trades(20, trade(5, 20))
+    bench.trades(20, trade(4, 15), trade(5, 20), snapshot=True)
+    bench.ack(20)
+    assert not only(Candle, bench.heartbeat(61))
+    assert only(FetchCandles, bench.heartbeat(62))
+
+
 def test_a_snapshot_that_reaches_back_before_the_bucket_makes_it_whole() -> None:
     """Also where the connection before had seen only a part of it."""
     bench = Bench(make_core())

@@ -64,9 +64,10 @@ def test_nothing_is_entered_before_the_plug_in_is_warm() -> None:
     world = World(strategies={BTC: Scripted(warmup_candles=3)})
     world.send(mark(at=world.now))
     assert world.core.not_ready(world.now) == "BTC-USD warming up 0/3"
-    assert world.signals(candle(-2, volume=ENTER), candle(-1, volume=ENTER)) == []
+    assert world.signals(candle(-1), candle(0, volume=ENTER)) == []
     assert world.core.not_ready(world.now) == "BTC-USD warming up 2/3"
-    assert len(world.signals(candle(0, volume=ENTER))) == 1
+    world.wait(MINUTE)
+    assert len(world.signals(mark(at=world.now), candle(1, volume=ENTER))) == 1
     assert world.core.not_ready(world.now) == ""
 
 
@@ -115,9 +116,12 @@ def test_an_entry_that_waited_too_long_for_its_mark_is_given_up() -> None:
 
 def test_a_candle_seen_twice_or_late_is_ignored() -> None:
     world = World()
+    script = world.strategies[BTC]
+    assert isinstance(script, Scripted)
     signal = world.entry()
     world.send(deny(signal, m.Reason.BALANCE_TOO_LOW, world.now))
     assert world.signals(candle(0, volume=ENTER), candle(-1, volume=ENTER)) == []
+    assert len(script.held) == 1
 
 
 def test_a_candle_of_another_length_is_not_for_us() -> None:

@@ -43,6 +43,14 @@ def test_it_gives_up_after_so_many_candles() -> None:
     ]
 
 
+def test_the_candles_of_an_earlier_position_do_not_count() -> None:
+    strategy = MeanReversion(RULES)
+    closes = [100, 100, 100, 96, 95, 94, 93, 92]
+    held = [False, False, False, False, True, True, False, True]
+    found = [strategy.on_candle(candle(n, c), h) for n, (c, h) in enumerate(zip(closes, held, strict=True))]
+    assert found[-1] == Intent(Action.HOLD, Why.HOLDING)
+
+
 def test_it_warms_up_over_all_candles_that_it_may_hold() -> None:
     assert MeanReversion(Parameters(window=4, max_candles=9)).warmup_candles == 10
     assert MeanReversion(Parameters(window=30, max_candles=9)).warmup_candles == 30

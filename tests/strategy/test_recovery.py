@@ -137,7 +137,8 @@ def test_an_entry_that_waited_for_a_mark_waits_on_after_a_restart() -> None:
 def test_a_candle_decided_before_the_restart_is_not_decided_again() -> None:
     world = World()
     world.send(mark(at=world.now), candle(0))
-    new, _ = restart(world, mark(at=world.now), candle(0, volume=ENTER), snapshot=world.core.dump())
+    new, outputs = restart(world, mark(at=world.now), candle(0, volume=ENTER), snapshot=world.core.dump())
+    assert outputs == []
     assert new.signals(mark(at=new.now)) == []
 
 

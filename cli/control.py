@@ -1,0 +1,58 @@
+"""Commands to a running stack: the trading state, and restarts."""
+
+from __future__ import annotations
+
+import getpass
+import time
+
+from cli.errors import Refused
+from cli.live import READY_SECONDS, say
+from cli.operator import connected
+from cli.plan import Plan
+from cli.stack import Stack
+from libs.common import messages as m
+from libs.common.errors import BadConfig, StackFailed, Stop
+from libs.common.nats_bus import NatsBus
+from libs.common.settings import Settings
+from libs.common.subjects import SERVICES
+
+ANSWER_SECONDS = 10.0
+
+
+async def switch(settings: Settings, command: str, reason: str) -> int:
+    """Ask risk to change the trading state; its outcome is published as well. Raises Refused with risk's reason."""
+    if not reason.strip():
+        raise BadConfig(f"{command} needs a reason: --reason 'why'")
+    body = m.Command(reason=reason, who=getpass.getuser())
+    async with connected(settings) as bus:
+        try:
+            reply = await bus.request("risk", command, body, ANSWER_SECONDS)
+            if not reply.ok:
+                raise Refused(f"{command} refused: {reply.detail}")
+        except Stop as failure:
+            await _publish_outcome(bus, command, str(failure))
+            raise
+        await _publish_outcome(bus, command, "")
+    say(f"{command}: {reply.detail or 'done'}")
+    return 0
+
+
+async def _publish_outcome(bus: NatsBus, command: str, error: str) -> None:
+    outcome_id = m.derive_id("tooling", command, time.time_ns())
+    await bus.publish(m.Tooling(id=outcome_id, producer="operator", command=command, ok=not error, error=error))
+    await bus.nc.flush(2)
+
+
+async def restart(plan: Plan, name: str) -> int:
+    """Restart one program or, as `all`, the five services; wait until everything is ready again."""
+    known = (*SERVICES, "venue", "nats")
+    if name not in (*known, "all"):
+        raise BadConfig(f"unknown service {name!r}: there are {', '.join(known)} and all")
+    stack = Stack(plan)
+    if stack.supervisor.running_pid() is None:
+        raise StackFailed(f"no stack runs on {plan.settings.data_dir}: start one with `perps-bot run`")
+    began = time.monotonic()
+    await stack.supervisor.restart(*(SERVICES if name == "all" else [name]))
+    await stack.wait_ready(READY_SECONDS)
+    say(f"{name} restarted, all services ready after {time.monotonic() - began:.1f} s")
+    return 0

@@ -1,0 +1,56 @@
+"""The operator's connection to the bus."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
+
+from libs.common.clock import SystemClock
+from libs.common.errors import BusDown
+from libs.common.nats_bus import NatsBus, connect
+from libs.common.permissions import OPERATOR
+from libs.common.settings import Settings
+
+PROBE_SECONDS = 1.0
+
+
+@contextlib.asynccontextmanager
+async def connected(settings: Settings) -> AsyncIterator[NatsBus]:
+    """The bus as `operator`. Raises BusDown with one line, at once where nobody listens."""
+    servers = settings.nats.servers
+    if not any(await asyncio.gather(*(_listens(server) for server in servers))):
+        raise BusDown(f"no NATS server at {', '.join(servers)}: start the stack with `perps-bot run`")
+    seed = settings.identities / f"{OPERATOR}.nk"
+    if not seed.is_file():
+        raise BusDown(f"no credential for the bus at {seed}: name the stack's data directory in PERPS_DATA_DIR")
+    lost: list[BaseException] = []
+    bus = await connect(servers, OPERATOR, seed, SystemClock(), lost.append)
+    try:
+        yield bus
+    finally:
+        await bus.close()
+    if lost:
+        raise BusDown(str(lost[0]))
+
+
+async def _listens(server: str) -> bool:
+    address = urlsplit(server if "://" in server else f"nats://{server}")
+    try:
+        async with asyncio.timeout(PROBE_SECONDS):
+            _, writer = await asyncio.open_connection(address.hostname, address.port or 4222)
+    except (OSError, TimeoutError, ValueError):
+        return False
+    writer.close()
+    return True
+
+
+def age(seconds: float | None) -> str:
+    """How long ago, for people."""
+    if seconds is None:
+        return "-"
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 0):.1f} s"

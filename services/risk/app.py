@@ -1,0 +1,125 @@
+"""What surrounds the loop: the trading state's store, the operator's commands, the log lines of the guards."""
+
+from __future__ import annotations
+
+import logging
+
+import msgspec
+
+from libs.common import messages as m
+from libs.common.bus import Bus, Delivery
+from libs.common.clock import Clock, Tasks
+from libs.common.errors import Conflict
+from libs.common.shell import Inputs, Shell, trading_state
+from libs.common.subjects import STATE_BUCKET, TRADING_KEY
+from services.risk.core import RiskCore
+from services.risk.messages import Action, Answered, GuardOutcome, OperatorCommand, Outcome
+from services.risk.metrics import RiskMetrics
+
+log = logging.getLogger(__name__)
+INPUTS = Inputs(kinds=(m.Signal, m.Mark, m.FeedState, m.Product, m.Account), ledger=True, trading=True)
+# All products share one limit: a verdict is valid only if no other one came in between.
+OVER: dict[type[m.Message], str] = {m.Verdict: "perps.verdict.>"}
+LEVELS = {
+    Outcome.OK: logging.INFO,
+    Outcome.WARNING: logging.WARNING,
+    Outcome.UNKNOWN: logging.WARNING,
+    Outcome.BREACH: logging.CRITICAL,
+}
+
+
+class RiskShell(Shell):
+    """The shell of risk. `perps.control.risk.halt|resume|reduce-only` are answered when their result is durable."""
+
+    def __init__(
+        self, profile: str, core: RiskCore, *, bus: Bus, clock: Clock, tasks: Tasks, metrics: RiskMetrics
+    ) -> None:
+        super().__init__(
+            "risk",
+            profile,
+            core,
+            INPUTS,
+            bus=bus,
+            clock=clock,
+            tasks=tasks,
+            metrics=metrics,
+            perform=self.effect,
+            over=OVER,
+        )
+        self._risk = core
+        self._guard_outcomes = metrics.guard_outcomes
+        self._replies: dict[str, m.Reply] = {}
+        self._commands = 0
+
+    async def run(self) -> None:
+        """Commands that come before the past has been read wait for their turn."""
+        for action in Action:
+            await self._serve(action)
+        await super().run()
+
+    async def _serve(self, action: Action) -> None:
+        async def command(body: m.Command) -> m.Reply:
+            return await self.command(action, body)
+
+        await self.bus.serve(action.replace("_", "-"), command)
+
+    async def command(self, action: Action, body: m.Command) -> m.Reply:
+        """Ask the core, and answer once what it decided is stored."""
+        self._commands += 1
+        asked = OperatorCommand(
+            id=m.derive_id("command", action, body.who, body.reason, self.clock.wall(), self._commands),
+            at=self.clock.market(),
+            command=action,
+            reason=body.reason,
+            who=body.who,
+        )
+        await self.ask(asked)
+        return self._replies.pop(asked.id, m.Reply(ok=False, detail="no result: ask for the trading state"))
+
+    def _apply(self, item: Delivery) -> list[m.Message]:
+        self._risk.reached(item.sequence)
+        return super()._apply(item)
+
+    # -- effects
+
+    async def effect(self, message: m.Message) -> list[m.Message]:
+        """Do what the core wants done beside publishing."""
+        match message:
+            case m.TradingState():
+                return [await self._store(message)]
+            case GuardOutcome():
+                self._tell(message)
+            case Answered():
+                self._replies[message.cause] = m.Reply(ok=message.ok, detail=message.detail)
+            case _:
+                raise AssertionError(f"no one performs {type(message).__name__}")
+        return []
+
+    async def _store(self, state: m.TradingState) -> m.TradingState:
+        """Store it in place of the revision that it names, then announce it. When somebody else was faster, theirs."""
+        raw = msgspec.json.encode(state)
+        try:
+            revision = await self.bus.store(STATE_BUCKET, TRADING_KEY, raw, state.revision)
+        except Conflict as conflict:
+            log.warning("trading state not stored: %s", conflict, extra={"event": "risk.trading.conflict"})
+            entry = await self.bus.load(STATE_BUCKET, TRADING_KEY)
+            if entry is not None or state.revision:
+                return trading_state(entry, self.clock.market())
+            # Nothing readable is there, yet something is: the mark of a deletion. There is nothing to lose.
+            revision = await self.bus.store(STATE_BUCKET, TRADING_KEY, raw, None)
+        stored = msgspec.structs.replace(state, revision=revision)
+        await self.bus.publish(stored)
+        log.log(
+            logging.CRITICAL if stored.state is m.Trading.HALTED else logging.WARNING,
+            "trading is %s: %s (%s)",
+            stored.state,
+            stored.reason,
+            stored.who,
+            extra={"event": f"risk.trading.{stored.state}", "who": stored.who, "revision": revision},
+        )
+        return stored
+
+    def _tell(self, guard: GuardOutcome) -> None:
+        self._guard_outcomes.labels(guard.guard, guard.outcome).inc()
+        event = f"risk.guards.{guard.guard}.{guard.outcome}"
+        log.log(LEVELS[guard.outcome], "%s: %s %s", guard.guard, guard.outcome, guard.detail, extra={"event": event})

@@ -1,0 +1,288 @@
+"""The policy: one table of rules, read downwards; the first that is violated refuses.
+
+A rule says in its first line what it refuses, and by `>`/`>=` on which side of the threshold it stands. It returns the
+figures that violate it, or nothing. A rule that cannot be evaluated refuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from decimal import Decimal
+
+from msgspec import Struct
+
+from libs.common.messages import Feed, OrderType, Reason, Side, TimeInForce, Trading
+from services.risk.config import BPS
+from services.risk.sizing import (
+    Context,
+    account_of,
+    free,
+    known,
+    limit_price,
+    mark_of,
+    marked,
+    notional,
+    product_of,
+    quantity,
+    reservation,
+    touch_price,
+)
+from services.risk.sizing import Missing as Missing
+
+FUTURE_MAX = timedelta(seconds=1)
+CLOSED_BY = ("is_disabled", "trading_disabled", "view_only", "cancel_only", "auction_mode")
+
+
+def show(**values: Decimal | int | str) -> str:
+    return " ".join(f"{k}={v.normalize():f}" if isinstance(v, Decimal) else f"{k}={v}" for k, v in values.items())
+
+
+# -- the signal and the state of trading
+
+
+def expired(c: Context) -> str:
+    """now > expires_at."""
+    late = c.now > c.signal.expires_at
+    return show(expired_at=c.signal.expires_at.isoformat(), now=c.now.isoformat()) if late else ""
+
+
+def trading_unknown(c: Context) -> str:
+    """No trading state has been read yet."""
+    known(c.trading, Reason.TRADING_STATE_UNKNOWN, "the trading state has not been read")
+    return ""
+
+
+def halted(c: Context) -> str:
+    """Halted: nothing new at all."""
+    return "trading is halted" if c.trading is Trading.HALTED else ""
+
+
+def reducing(c: Context) -> str:
+    """Reducing: no entries."""
+    return "trading is reduce-only" if c.trading is Trading.REDUCING else ""
+
+
+# -- the product
+
+
+def product_unknown(c: Context) -> str:
+    """The venue's rules for it have not been seen, or it is not ours to trade."""
+    product_of(c)
+    return ""
+
+
+def not_tradable(c: Context) -> str:
+    """A flag of the venue forbids this kind of order."""
+    product, signal = product_of(c), c.signal
+    flags = [name for name in CLOSED_BY if getattr(product, name)]
+    if product.status != "online":
+        flags.append(f"status={product.status or 'none'}")
+    if product.limit_only and signal.order_type is OrderType.MARKET:
+        flags.append("limit_only")
+    if product.post_only and (signal.order_type is OrderType.MARKET or signal.time_in_force is TimeInForce.IOC):
+        flags.append("post_only")
+    return ", ".join(flags)
+
+
+# -- what we know of the account and the market
+
+
+def account_unknown(c: Context) -> str:
+    """No account snapshot, or its age > account_age_max_seconds."""
+    age = c.now - account_of(c).at
+    if age <= c.config.account_age_max:
+        return ""
+    return show(age_seconds=f"{age.total_seconds():.3f}", limit=str(c.config.account_age_max_seconds))
+
+
+def drifting(c: Context) -> str:
+    """The venue holds something else than our books say, or that was never compared."""
+    drift = known(c.drift, Reason.ACCOUNT_DRIFT, "the books were not compared with the venue yet")
+    return show(**{f"drift_{currency}": amount for currency, amount in drift.items()})
+
+
+def mark_unknown(c: Context) -> str:
+    """No mark has been seen."""
+    mark_of(c)
+    return ""
+
+
+def mark_stale(c: Context) -> str:
+    """Age of the mark > mark_age_max_seconds, or more than a second in the future: the clocks disagree."""
+    age = c.now - mark_of(c).at
+    if -FUTURE_MAX <= age <= c.config.mark_age_max:
+        return ""
+    return show(age_seconds=f"{age.total_seconds():.3f}", limit=str(c.config.mark_age_max_seconds))
+
+
+def feed_not_live(c: Context) -> str:
+    """The feed is anything but live."""
+    feed = known(c.feed, Reason.FEED_NOT_LIVE, "no state of the feed")
+    return "" if feed.state is Feed.LIVE else show(state=str(feed.state), reason=feed.reason)
+
+
+# -- size and price
+
+
+def nothing_to_reduce(c: Context) -> str:
+    """A sale where held - promised to open sells <= 0, or a reduce-only buy: spot has no shorts."""
+    if c.entry:
+        return "spot has no short position to buy back" if c.signal.reduce_only else ""
+    return show(held=c.held, selling=c.selling) if c.held - c.selling <= 0 else ""
+
+
+def dust(c: Context) -> str:
+    """All that could be sold is below the venue's minimum: size < base_min_size or value < quote_min_size."""
+    product, size = product_of(c), free(c)
+    value = size * touch_price(c)
+    if size >= product.base_min_size and value >= product.quote_min_size:
+        return ""
+    return show(free=size, min_size=product.base_min_size, value=value, min_value=product.quote_min_size)
+
+
+def too_small(c: Context) -> str:
+    """quantity <= 0, quantity < base_min_size, or value < quote_min_size."""
+    product, size = product_of(c), quantity(c)
+    value = size * touch_price(c)
+    if size > 0 and size >= product.base_min_size and value >= product.quote_min_size:
+        return ""
+    return show(quantity=size, min_size=product.base_min_size, value=value, min_value=product.quote_min_size)
+
+
+def too_large(c: Context) -> str:
+    """quantity > base_max_size, or notional > quote_max_size."""
+    product, size, value = product_of(c), quantity(c), notional(c)
+    if size <= product.base_max_size and value <= product.quote_max_size:
+        return ""
+    return show(quantity=size, max_size=product.base_max_size, notional=value, max_value=product.quote_max_size)
+
+
+def price_off_market(c: Context) -> str:
+    """|limit price - mid| > price_deviation_bps_max of mid."""
+    price, mid = limit_price(c), mark_of(c).mid
+    if price is None or abs(price - mid) * BPS <= c.config.price_deviation_bps_max * mid:
+        return ""
+    return show(limit_price=price, mid=mid, limit_bps=c.config.price_deviation_bps_max)
+
+
+def spread_too_wide(c: Context) -> str:
+    """ask - bid > spread_bps_max of mid."""
+    mark = mark_of(c)
+    if (mark.ask - mark.bid) * BPS <= c.config.spread_bps_max * mark.mid:
+        return ""
+    return show(bid=mark.bid, ask=mark.ask, limit_bps=c.config.spread_bps_max)
+
+
+# -- caps on entries
+
+
+def too_many_orders(c: Context) -> str:
+    """Approvals of the last minute >= orders_per_minute_max; exits are counted, and exempt."""
+    limit = c.config.orders_per_minute_max
+    return show(approvals=c.approvals, limit=limit) if c.approvals >= limit else ""
+
+
+def order_too_large(c: Context) -> str:
+    """quantity x limit price (market: ask + slippage) > order_notional_max."""
+    return above(c.config.order_notional_max, notional=notional(c))
+
+
+def position_too_large(c: Context) -> str:
+    """Position at the mark + open buys of it + this one > the product's limit."""
+    position = marked(c, c.position)
+    after = position + c.buying + reservation(c)
+    return above(c.config.position_limit(c.signal.product_id), after=after, position=position, buying=c.buying)
+
+
+def exposure_too_large(c: Context) -> str:
+    """All positions at the marks + all open buys + this one > exposure_max, or > exposure_fraction_max of equity."""
+    exposure = marked(c, c.exposure)
+    after = exposure + c.reserved + reservation(c)
+    equity = known(c.equity, Reason.ACCOUNT_UNKNOWN, "the opening balances are not known")
+    limit = min(c.config.exposure_max, c.config.exposure_fraction_max * equity)
+    return above(limit, after=after, exposure=exposure, reserved=c.reserved)
+
+
+def balance_too_low(c: Context) -> str:
+    """Cost > cash by the books - open buys, or > what the venue's account has available."""
+    currency = product_of(c).quote_currency
+    balance = account_of(c).balances.get(currency)
+    available = balance.available if balance else Decimal(0)
+    cash = known(c.cash, Reason.ACCOUNT_UNKNOWN, "the opening balances are not known")
+    return above(min(cash - c.reserved, available), cost=reservation(c), cash=cash, reserved=c.reserved)
+
+
+def losing(c: Context) -> str:
+    """Loss since 00:00 UTC >= daily_loss_limit."""
+    loss = marked(c, c.daily_loss)
+    limit = c.config.daily_loss_limit
+    return show(daily_loss=loss, limit=limit) if loss >= limit else ""
+
+
+def above(limit: Decimal, **values: Decimal) -> str:
+    """The figures where the first of them is greater than the limit."""
+    return show(**values, limit=limit) if next(iter(values.values())) > limit else ""
+
+
+class Rule(Struct, frozen=True):
+    reason: Reason
+    sides: frozenset[Side]
+    violated: Callable[[Context], str]
+
+    @property
+    def name(self) -> str:
+        return self.violated.__name__
+
+
+BOTH = frozenset(Side)
+ENTRIES = frozenset({Side.BUY})
+EXITS = frozenset({Side.SELL})
+RULES = (
+    Rule(Reason.SIGNAL_EXPIRED, BOTH, expired),
+    Rule(Reason.TRADING_STATE_UNKNOWN, BOTH, trading_unknown),
+    Rule(Reason.TRADING_HALTED, BOTH, halted),
+    Rule(Reason.TRADING_REDUCING, ENTRIES, reducing),
+    Rule(Reason.PRODUCT_UNKNOWN, BOTH, product_unknown),
+    Rule(Reason.PRODUCT_NOT_TRADABLE, BOTH, not_tradable),
+    # An exit needs no balance: a hung account poll must not lock a position in.
+    Rule(Reason.ACCOUNT_UNKNOWN, ENTRIES, account_unknown),
+    Rule(Reason.ACCOUNT_DRIFT, ENTRIES, drifting),
+    Rule(Reason.MARK_UNKNOWN, BOTH, mark_unknown),
+    Rule(Reason.MARK_STALE, BOTH, mark_stale),
+    Rule(Reason.FEED_NOT_LIVE, ENTRIES, feed_not_live),
+    Rule(Reason.NOTHING_TO_REDUCE, BOTH, nothing_to_reduce),
+    Rule(Reason.DUST, EXITS, dust),
+    Rule(Reason.SIZE_BELOW_MINIMUM, BOTH, too_small),
+    Rule(Reason.SIZE_ABOVE_MAXIMUM, BOTH, too_large),
+    Rule(Reason.PRICE_OFF_MARKET, BOTH, price_off_market),
+    Rule(Reason.SPREAD_TOO_WIDE, ENTRIES, spread_too_wide),
+    Rule(Reason.ORDER_RATE_ABOVE_LIMIT, ENTRIES, too_many_orders),
+    Rule(Reason.NOTIONAL_ABOVE_LIMIT, ENTRIES, order_too_large),
+    Rule(Reason.POSITION_ABOVE_LIMIT, ENTRIES, position_too_large),
+    Rule(Reason.EXPOSURE_ABOVE_LIMIT, ENTRIES, exposure_too_large),
+    Rule(Reason.BALANCE_TOO_LOW, ENTRIES, balance_too_low),
+    Rule(Reason.DAILY_LOSS_LIMIT, ENTRIES, losing),
+)
+
+
+def evaluate(context: Context, rules: tuple[Rule, ...] = RULES) -> tuple[Reason, str]:
+    """The first rule that is violated, with its figures; APPROVED when there is none."""
+    for rule in rules:
+        if context.signal.side not in rule.sides:
+            continue
+        try:
+            detail = rule.violated(context)
+        except Missing as missing:
+            return missing.reason, missing.detail
+        except ArithmeticError as error:
+            return Reason.EVALUATION_FAILED, f"{rule.name}: {type(error).__name__}"
+        if detail:
+            return rule.reason, detail
+    return Reason.APPROVED, approval(context)
+
+
+def approval(c: Context) -> str:
+    """What the decision rests on."""
+    mark = mark_of(c)
+    return show(quantity=quantity(c), notional=notional(c), reserved=reservation(c), mid=mark.mid, held=c.held)

@@ -1,0 +1,67 @@
+"""What a strategy plug-in is: a class that turns closed candles into intents.
+
+Register it under the entry point group `perps_bot.strategies`, or name it in the profile as `module:Class`. One
+instance is made per product, from the class's own `Parameters`: a frozen msgspec struct with
+`forbid_unknown_fields=True` that refuses nonsense in `__post_init__` with a ValueError of one line.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Protocol, runtime_checkable
+
+from msgspec import Struct
+
+from libs.common.messages import Candle
+
+
+class Action(StrEnum):
+    HOLD = "hold"
+    ENTER = "enter"
+    EXIT = "exit"
+
+
+class Why(StrEnum):
+    """The closed list of reasons. The same word stands in the intent, the signal, the decision and the metric label."""
+
+    # of plug-ins, with HOLD
+    WARMING_UP = "warming_up"  # not enough closed candles yet
+    NO_SIGNAL = "no_signal"  # nothing happened
+    HOLDING = "holding"  # a position, and no reason to leave it
+    INDICATOR_DATA_UNAVAILABLE = "indicator_data_unavailable"  # a filter has no figure, as volume over no volume
+    TREND_FILTER_BLOCKED = "trend_filter_blocked"
+    RSI_FILTER_BLOCKED = "rsi_filter_blocked"
+    VOLATILITY_FILTER_BLOCKED = "volatility_filter_blocked"
+    VOLUME_FILTER_BLOCKED = "volume_filter_blocked"
+    # of plug-ins, with ENTER
+    CROSSED_UP = "crossed_up"
+    BELOW_BAND = "below_band"
+    # of plug-ins, with EXIT
+    CROSSED_DOWN = "crossed_down"
+    MEAN_REACHED = "mean_reached"
+    HELD_TOO_LONG = "held_too_long"
+    # of the core
+    TRAILING_STOP = "trailing_stop"
+    MARK_UNUSABLE = "mark_unusable"  # a mark that is not a price, or comes from the future
+    MARK_STALE = "mark_stale"  # the newest mark is too old to act on
+    CANDLE_TOO_OLD = "candle_too_old"  # an entry whose candle closed too long ago
+    SIGNAL_PENDING = "signal_pending"  # an earlier signal has not come to its end
+    DUST = "dust"  # what is left cannot be sold
+
+
+class Intent(Struct, frozen=True):
+    action: Action
+    reason: Why
+
+
+@runtime_checkable
+class Strategy(Protocol):
+    """One product's strategy. Decisions should follow from the last `warmup_candles` candles alone: after a restart
+    these are fed again, and the same candles must give the same intents."""
+
+    warmup_candles: int  # closed candles needed before the first real intent, sized from the rules
+
+    def on_candle(self, candle: Candle, held: bool) -> Intent:
+        """Take the next closed candle, later than all before it (candles may be missing). `held`: a position was
+        held, or an entry under way, before this candle closed. ENTER while held and EXIT while flat have no effect."""
+        ...
