@@ -120,6 +120,7 @@ async def connect(
     except (TimeoutError, OSError, nats.errors.Error) as error:
         raise BusDown(f"no NATS server at {', '.join(servers)} lets {identity} in: {error or 'no answer'}") from None
     bus.js = bus.nc.jetstream(timeout=1)
+    bus.announced_up = True
     return bus
 
 
@@ -135,6 +136,7 @@ class NatsBus:
         self._clock = clock
         self._failed = failed
         self._closing = False
+        self.announced_up = False  # what the log last said of the connection
         self._micro: Service | None = None
         self._lease: tuple[str, int] | None = None  # subject and fencing revision
         self._on_reconnect: list[Callable[[], Awaitable[None]]] = []
@@ -157,15 +159,19 @@ class NatsBus:
 
     async def on_error(self, error: Exception) -> None:
         self.stats.errors += 1
-        log.error("bus error: %s", error, extra={"event": "bus.error"})
+        # Ten vain tries a second to reconnect are no news: the disconnect has been told.
+        level = logging.ERROR if self.announced_up else logging.DEBUG
+        log.log(level, "bus error: %s", error, extra={"event": "bus.error"})
 
     async def on_disconnected(self) -> None:
         if not self._closing:
             self.stats.disconnects += 1
+            self.announced_up = False
             log.warning("bus disconnected", extra={"event": "bus.disconnected"})
 
     async def on_reconnected(self) -> None:
         self.stats.reconnects += 1
+        self.announced_up = True
         log.warning("bus reconnected", extra={"event": "bus.reconnected"})
         for hook in self._on_reconnect:
             self._spawn(hook())
@@ -237,7 +243,13 @@ class NatsBus:
                     if "batch" not in request:
                         return found  # a single get has no closing message
             except (TimeoutError, nats.errors.Error) as error:
-                log.warning("reading %s again: %r", stream, error, extra={"event": "bus.retry"})
+                log.log(
+                    logging.WARNING if self.connected else logging.DEBUG,
+                    "reading %s again: %r",
+                    stream,
+                    error,
+                    extra={"event": "bus.retry"},
+                )
                 refusals = refusals + 1 if self.connected else 0
                 if refusals > REFUSALS_MAX:
                     raise BusDown(f"{self.identity} cannot read {stream}: is it provisioned and permitted?") from None

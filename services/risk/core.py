@@ -152,13 +152,10 @@ class RiskCore:
         ]
 
     def _decide(self, signal: m.Signal, now: datetime) -> tuple[m.Reason, str, m.ApprovedOrder | None, Decimal]:
-        try:
-            context = self._context(signal, now)
-            reason, detail = evaluate(context)
-            if reason is m.Reason.APPROVED:
-                return reason, detail, order_of(context), reservation(context)
-        except ArithmeticError as error:
-            reason, detail = m.Reason.EVALUATION_FAILED, type(error).__name__
+        context = self._context(signal, now)
+        reason, detail = evaluate(context)
+        if reason is m.Reason.APPROVED:
+            return reason, detail, order_of(context), reservation(context)
         return reason, detail, None, ZERO
 
     def _context(self, signal: m.Signal, now: datetime) -> Context:

@@ -44,11 +44,24 @@ async def test_a_signal_becomes_a_verdict_in_the_ledger_and_a_reservation() -> N
 async def test_two_processes_never_spend_the_same_headroom() -> None:
     bus, clock, limits = await prepared(), HandClock(), config(exposure_max=D(1000))
     async with running(bus, limits, clock) as one, running(bus, limits, clock) as other:
-        wanted = [signal(f"s{n}", quantity="3", product_id=(BTC, ETH)[n % 2]) for n in range(8)]
-        await asyncio.gather(*(shell.ask(s) for s in wanted for shell in (one, other)))
+        # Each on products of its own: only the one limit over both stands between them.
+        for n in range(4):
+            await asyncio.gather(
+                one.ask(signal(f"btc-{n}", quantity="3", product_id=BTC)),
+                other.ask(signal(f"eth-{n}", quantity="3", product_id=ETH)),
+            )
     verdicts = bus.verdicts()
-    assert sorted(v.signal_id for v in verdicts) == [f"s{n}" for n in range(8)]
+    assert len({v.signal_id for v in verdicts}) == len(verdicts) == 8
     assert sum(v.reserved for v in verdicts) == 900
+
+
+async def test_two_processes_answer_a_signal_once() -> None:
+    bus, clock = await prepared(), HandClock()
+    async with running(bus, WIDE, clock) as one, running(bus, WIDE, clock) as other:
+        for n in range(4):
+            wanted = signal(f"s{n}")
+            await asyncio.gather(one.ask(wanted), other.ask(wanted))
+    assert [v.signal_id for v in bus.verdicts()] == ["s0", "s1", "s2", "s3"]
 
 
 async def test_a_restart_goes_on_from_the_snapshot_and_the_ledger() -> None:

@@ -218,11 +218,10 @@ def test_a_mark_of_yesterday_that_is_told_after_midnight_moves_the_anchor() -> N
 
 def test_a_day_never_goes_back() -> None:
     desk = losing("60", MIDNIGHT - SECOND)
-    desk.feed(tick(), at=MIDNIGHT)
+    desk.feed(mark(price="93", at=MIDNIGHT + SECOND), at=MIDNIGHT + SECOND)
     desk.feed(tick(), at=MIDNIGHT - SECOND)
-    desk.feed(tick(), at=MIDNIGHT)
-    assert desk.figures.daily_loss == 0
-    assert desk.core._state.books.day == MIDNIGHT.date()
+    desk.feed(tick(), at=MIDNIGHT + SECOND)
+    assert desk.figures.daily_loss == 10
 
 
 # -- what the guards say
@@ -383,3 +382,11 @@ def test_the_first_product_alone_does_not_hide_the_loss_of_the_second() -> None:
     desk = Desk(LIMITS).open().bought("10").bought("10", product_id=ETH)
     desk.feed(mark(BTC, "95"), mark(ETH, "95"))
     assert [state.state for state in desk.storing] == [Trading.HALTED]
+
+
+def test_one_change_is_stored_after_the_other() -> None:
+    desk = Desk().open()
+    desk.feed(command(Action.REDUCE_ONLY, name="first"))
+    found = desk.feed(command(Action.HALT, name="second"))
+    assert (one(found, m.Audit).ok, all_of(found, m.TradingState)) == (False, [])
+    assert one(desk.store(), m.Audit).cause == "first"
