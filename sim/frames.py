@@ -159,9 +159,9 @@ def status_event(kind: str, products: Iterable[Product]) -> Json:
     }
 
 
-def heartbeat_event(at: datetime, uptime: float) -> Json:
+def heartbeat_event(at: datetime, uptime: float, counter: int) -> Json:
     """`current_time` in Go's own format; the counter belongs to the server, not to the connection."""
-    return {"current_time": f"{at:%Y-%m-%d %H:%M:%S.%f} +0000 UTC m=+{uptime:.9f}", "heartbeat_counter": int(uptime)}
+    return {"current_time": f"{at:%Y-%m-%d %H:%M:%S.%f} +0000 UTC m=+{uptime:.9f}", "heartbeat_counter": counter}
 
 
 def subscriptions_event(subscribed: Mapping[str, Sequence[str]]) -> Json:

@@ -75,7 +75,7 @@ class Hub:
         """Once a second of wall time: heartbeats, candles, now and then ticker_batch."""
         self._seconds += 1
         uptime = self._venue.clock.monotonic() - self._started
-        self.send("heartbeats", "", [frames.heartbeat_event(self._venue.market_time(), uptime)])
+        self.send("heartbeats", "", [frames.heartbeat_event(self._venue.market_time(), uptime, self._seconds)])
         for product_id in self._venue.exchange.products:
             self._candle(product_id)
             if self._seconds % BATCH_SECONDS == 0:

@@ -256,7 +256,7 @@ class Shell:
                 item.done.set_result(outputs)
         else:
             await self._handle(item)
-        if isinstance(item, m.Tick):
+        if type(item) is m.Tick:
             self._ticks += 1
             if self._ticks % STATUS_TICKS == 0:
                 await self._report()

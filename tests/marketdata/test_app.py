@@ -280,6 +280,15 @@ async def test_rest_errors_are_sorted_by_what_to_do_next(answer: web.Response, e
         await client.close()
 
 
+async def test_a_refusal_carries_the_venue_s_own_words() -> None:
+    async with open_venue(wait) as venue:
+        venue.answers[BTC] = lambda _: web.Response(status=400, text='{"error":"INVALID_ARGUMENT"}')
+        client = CoinbaseMarket(venue.rest_url, venue.ws_url, (BTC,))
+        with pytest.raises(Rejected, match=r"http_400: .*INVALID_ARGUMENT"):
+            await client.product(BTC)
+        await client.close()
+
+
 async def test_nobody_listening_is_retryable() -> None:
     client = CoinbaseMarket("http://127.0.0.1:1", "ws://127.0.0.1:1", (BTC,))
     with pytest.raises(Retryable):

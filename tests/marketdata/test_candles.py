@@ -163,11 +163,23 @@ def test_live_candles_wait_for_the_warm_up() -> None:
 
 
 def test_an_answer_to_an_older_question_is_ignored() -> None:
-    bench = Bench(make_core(warmup=3))
+    bench = Bench(make_core(warmup=400))
     bench.recover()
-    (request,) = only(FetchCandles, bench.subscribe(10))
-    bench.answer_candles(request)
-    assert bench.answer_candles(request, venue_candle(-60)) == []
+    (first,) = only(FetchCandles, bench.subscribe(10))
+    (second,) = only(FetchCandles, bench.answer_candles(first))
+    assert bench.answer_candles(first, venue_candle(-60)) == []
+    assert starts(bench.answer_candles(second, venue_candle(-60))) == [-60]
+    assert bench.answer_candles(second, venue_candle(-60)) == []
+
+
+def test_trades_for_an_older_question_are_ignored() -> None:
+    bench = Bench(make_core(granularity="10s", warmup=1, replay=True))
+    bench.recover()
+    (first,) = only(FetchTrades, bench.subscribe(5))
+    (second,) = only(FetchTrades, bench.answer_trades(first, trade(8, -3)))
+    assert bench.answer_trades(first, trade(8, -3)) == []
+    assert starts(bench.answer_trades(second, trade(8, -3))) == [-10]
+    assert bench.answer_trades(second) == []
 
 
 def test_a_refused_request_is_made_again_later() -> None:
