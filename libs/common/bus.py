@@ -39,15 +39,15 @@ class Ledger(Protocol):
         ...
 
     async def acknowledge(self, sequence: int) -> None:
-        """Everything up to `sequence` has been handled."""
+        """Everything up to `sequence` has been handled: later writes of this reader rest on it."""
         ...
 
     async def append(self, message: Message, over: str = "") -> int:
         """Write one message, durable on return; gives its sequence.
 
-        Succeeds only if nobody has written to the message's subject (or to the wildcard `over`) since what this reader
-        has handed out; else Conflict. Waits out a lost bus, and settles a write whose acknowledgement was lost by
-        asking."""
+        Succeeds only if nobody has written to the message's subject (or to the wildcard `over`) since what has been
+        acknowledged as handled; else Conflict. Waits out a lost bus, and settles a write whose acknowledgement was
+        lost by asking."""
         ...
 
 
@@ -94,5 +94,10 @@ class Bus(Protocol):
 
     async def hold_lease(self, key: str) -> int:
         """Wait until this process alone holds the lease, keep renewing it, and give its fencing revision.
-        Losing it ends the process."""
+        Losing it to another process ends this one."""
+        ...
+
+    @property
+    def holds_lease(self) -> bool:
+        """False as soon as another process might hold it: the last renewal is too long ago."""
         ...

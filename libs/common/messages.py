@@ -102,7 +102,6 @@ class Reason(StrEnum):
     """Why risk or execution refused. One word in the verdict, the log, the metric label, the alert and the runbook."""
 
     APPROVED = "approved"
-    DUPLICATE_SIGNAL = "duplicate_signal"
     SIGNAL_EXPIRED = "signal_expired"
     TRADING_HALTED = "trading_halted"
     TRADING_REDUCING = "trading_reducing"

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -74,7 +74,10 @@ def decode(subject: str, data: bytes) -> m.Message:
     kind = type_of(subject)
     if kind is None:
         raise msgspec.DecodeError(f"no message belongs to {subject}")
-    message = msgspec.json.decode(data, type=kind)
+    try:
+        message = msgspec.json.decode(data, type=kind)
+    except UnicodeDecodeError as error:  # msgspec lets this one through as it is
+        raise msgspec.DecodeError(str(error)) from None
     if subject_of(message) != subject:
         raise msgspec.DecodeError(f"the message names {subject_of(message)}, it came on {subject}")
     if not m.sound(message):
@@ -139,6 +142,7 @@ class NatsBus:
         self.announced_up = False  # what the log last said of the connection
         self._micro: Service | None = None
         self._lease: tuple[str, int] | None = None  # subject and fencing revision
+        self._lease_renewed = 0.0
         self._on_reconnect: list[Callable[[], Awaitable[None]]] = []
         self._background: set[asyncio.Task[None]] = set()
 
@@ -320,8 +324,10 @@ class NatsBus:
         subject, owner = f"$KV.{LEASE_BUCKET}.{key}", self.nc.new_inbox().encode()
         log.info("waiting for the lease %s", key, extra={"event": "bus.lease"})
         while True:
+            asked = self._clock.monotonic()
             try:
                 self._lease = (subject, await self._store(subject, owner, 0, LEASE_SECONDS))
+                self._lease_renewed = asked
                 break
             except (Conflict, TimeoutError, nats.errors.Error):
                 await asyncio.sleep(0.2)
@@ -335,19 +341,22 @@ class NatsBus:
                 await self._store(self._lease[0], b"", self._lease[1], 1)
 
     async def _renew(self, subject: str, owner: bytes) -> None:
-        renewed = self._clock.monotonic()
+        """For ever. A lost bus does not end us (resting orders may need us), but `holds_lease` turns false in time."""
         while self._lease is not None:
             await asyncio.sleep(LEASE_SECONDS / 4)
+            asked = self._clock.monotonic()
             try:
                 self._lease = (subject, await self._store(subject, owner, self._lease[1], LEASE_SECONDS))
-                renewed = self._clock.monotonic()
+                self._lease_renewed = asked
             except Conflict as error:
                 self._failed(error)
                 return
-            except (TimeoutError, nats.errors.Error):
-                if self._clock.monotonic() - renewed > LEASE_SECONDS - 1:
-                    self._failed(Conflict(f"the lease {subject} could not be renewed in time"))
-                    return
+            except (TimeoutError, nats.errors.Error) as error:
+                log.debug("the lease was not renewed: %r", error)
+
+    @property
+    def holds_lease(self) -> bool:
+        return self._lease is not None and self._clock.monotonic() - self._lease_renewed < LEASE_SECONDS - 1
 
     # -- requests
 
@@ -359,7 +368,7 @@ class NatsBus:
         async def answer(request: Request) -> None:
             try:
                 reply = await handler(msgspec.json.decode(request.data or b"{}", type=m.Command))
-            except msgspec.DecodeError as error:
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 self.undecodable(request.subject, error)
                 reply = m.Reply(ok=False, detail=f"not a command: {error}")
             await request.respond(msgspec.json.encode(reply))
@@ -376,13 +385,18 @@ class NatsBus:
                 control_subject(service, command), msgspec.json.encode(body), timeout=timeout_seconds
             )
             return msgspec.json.decode(msg.data, type=m.Reply)
-        except (TimeoutError, nats.errors.Error) as error:
+        except (TimeoutError, nats.errors.Error, msgspec.DecodeError, UnicodeDecodeError) as error:
             raise BusDown(f"{service} does not answer {command}: {error or 'timeout'}") from None
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
-        task.add_done_callback(self._background.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._background.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            self._failed(error)  # a watch that ended in silence would leave us deaf to a halt
 
 
 class NatsLedger:
@@ -397,6 +411,8 @@ class NatsLedger:
         self._bus = bus
         self._sequences: OrderedDict[str, int] = OrderedDict()  # last sequence per subject, of the recent ones
         self._subscription: JetStreamContext.PullSubscription | None = None
+        self._applied = position  # the latest that was acknowledged as handled
+        self._handed_out: deque[tuple[int, str, bool]] = deque()  # sequence, subject, whether it could be read
         self._held: list[Msg] = []
         self._moving = asyncio.Lock()  # read and catch_up may run at once; the position moves under this lock
 
@@ -416,12 +432,12 @@ class NatsLedger:
         async with self._moving:
             if sequence == self.position + 1:
                 return self._hand_out([Raw(sequence, msg.subject, msg.data)])
-        if sequence <= self.position:
-            await self.acknowledge(self.position)
-            return []
+        if sequence <= self._applied:
+            await self.acknowledge(self._applied)
         return await self.catch_up()
 
     async def acknowledge(self, sequence: int) -> None:
+        self._settle(sequence)
         done = [msg for msg in self._held if msg.metadata.sequence.stream <= sequence]
         self._held = [msg for msg in self._held if msg.metadata.sequence.stream > sequence]
         for msg in done:
@@ -444,7 +460,7 @@ class NatsLedger:
             except nats.js.errors.APIError as error:
                 if error.err_code not in WRONG_SEQUENCE:
                     raise BusDown(f"the ledger refuses {subject}: {error}") from None
-                stored = await self._stored(subject, message.id)
+                stored = await self._stored(subject, body)
                 if stored is None:
                     self._bus.stats.conflicts += 1
                     raise Conflict(f"{over or subject} moved on from {expected}") from None
@@ -456,20 +472,18 @@ class NatsLedger:
         self._remember(subject, sequence)
         return sequence
 
-    async def _stored(self, subject: str, message_id: str) -> int | None:
-        """The sequence of our own message if it is the last on its subject: an earlier try got through after all."""
+    async def _stored(self, subject: str, body: bytes) -> int | None:
+        """The sequence of our own write if it is the last on its subject: an earlier try got through after all. Told by
+        its bytes, which hold the moment of sending: another process may give another event the same id."""
         last = await self._bus.last_on(subject)
-        with contextlib.suppress(msgspec.DecodeError):
-            if last is not None and decode(subject, last.data).id == message_id:
-                return int(last.headers["Nats-Sequence"])
-        return None
+        return int(last.headers["Nats-Sequence"]) if last is not None and last.data == body else None
 
     async def _expected(self, subject: str) -> int:
         if subject not in self._sequences:
             last = await self._bus.last_on(subject)
             sequence = int(last.headers["Nats-Sequence"]) if last else 0
-            if sequence > self.position:
-                raise Conflict(f"{subject} is at {sequence}, this reader at {self.position}")
+            if sequence > self._applied:
+                raise Conflict(f"{subject} is at {sequence}, handled is {self._applied}")
             self._sequences[subject] = sequence
         return self._sequences[subject]
 
@@ -486,13 +500,21 @@ class NatsLedger:
         a difference between the books and the account."""
         found = []
         for raw in page:
-            self._remember(raw.subject, raw.sequence)
             self.position = raw.sequence
             try:
                 found.append(Delivery(raw.sequence, raw.subject, decode(raw.subject, raw.data)))
+                self._handed_out.append((raw.sequence, raw.subject, True))
             except msgspec.DecodeError as error:
                 self._bus.undecodable(raw.subject, error)
+                self._handed_out.append((raw.sequence, raw.subject, False))
+        self._settle(self._applied)
         return found
+
+    def _settle(self, sequence: int) -> None:
+        """Up to here, and over the unreadable that follows, a write of ours rests on what has been handled."""
+        while self._handed_out and (self._handed_out[0][0] <= sequence or not self._handed_out[0][2]):
+            self._applied, subject, _ = self._handed_out.popleft()
+            self._remember(subject, self._applied)
 
     async def _next(self) -> Msg | None:
         try:

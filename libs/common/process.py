@@ -1,7 +1,7 @@
 """How a service process starts and ends: arguments, settings, connections in a straight line, closing in reverse.
 
 SIGTERM and SIGINT end it with 0. A body that fails ends it with one line and a distinct code, and the supervisor
-starts it again; a body that simply returns has failed too.
+starts it again.
 """
 
 from __future__ import annotations
@@ -113,9 +113,11 @@ async def _serve(service: str, settings: Settings, build: Build, default_port: i
         await health.open(host, port, f"PERPS_{service.upper()}_PORT")
         closing.push_async_callback(health.close)
         await bus.register(service, VERSION)
-        closing.push_async_callback(parts.shell.close)
         tasks.spawn(parts.shell.run(), "shell")
         log.info("started", extra={"event": "service.started", "profile": settings.profile})
-        await ended
-        closing.push_async_callback(tasks.close)  # first of all: nothing moves while the rest closes
+        try:
+            await ended
+        finally:
+            await tasks.close()  # first of all: nothing moves while the rest closes
+        await parts.shell.close()  # only after an orderly end: what failed may have left half a step in the state
     log.info("stopped", extra={"event": "service.stopped"})

@@ -136,6 +136,7 @@ class Shell:
         self._started_at = clock.wall()
         self._recovered = False
         self._ticks = 0
+        self._tick_waits = False
         self._last_input_at: datetime | None = None
         self._last_output_at: datetime | None = None
         self._cycle_seconds: float | None = None
@@ -167,6 +168,11 @@ class Shell:
         self._errors += 1
         self.metrics.errors.labels(kind).inc()
 
+    @property
+    def applied(self) -> int:
+        """The ledger sequence up to which the core has been told."""
+        return self._applied
+
     def not_ready(self) -> str:
         if not self._recovered:
             return "recovering"
@@ -181,14 +187,15 @@ class Shell:
         await self._begin_life()
         for kind in self._inputs.kinds:
             await self.bus.subscribe(kind, self.post)
-        await self._load_installation()
         entry = await self.bus.load(SNAPSHOT_BUCKET, self.service)
         if entry is not None:
             self._restore(entry.value)
+        await self._load_installation()
         self._ledger = self.bus.ledger(self._applied)
         while self._inputs.ledger and (page := await self._ledger.catch_up()):
             for item in page:
                 self._apply(item)
+                await self._ledger.acknowledge(item.sequence)
         if self._inputs.trading:
             await self.bus.watch_trading(self._on_trading)
         await self._read_last_values()
@@ -199,7 +206,10 @@ class Shell:
 
     async def _begin_life(self) -> None:
         entry = await self.bus.load(SNAPSHOT_BUCKET, f"{self.service}-life")
-        before = msgspec.json.decode(entry.value, type=Life) if entry else Life()
+        try:
+            before = msgspec.json.decode(entry.value, type=Life) if entry else Life()
+        except msgspec.DecodeError:
+            before = Life()  # figures only
         crashes = before.crashes + (0 if before.clean else 1)
         self._life = Life(starts=before.starts + 1, crashes=crashes, clean=False)
         self.metrics.restarts.set(before.starts)
@@ -210,7 +220,10 @@ class Shell:
         if made is None:
             raise Stop("the bus holds no installation: provision it first (perps-bot run does)")
         opening = await self.bus.load(STATE_BUCKET, OPENING_KEY)
-        self._feed(msgspec.json.decode(opening.value if opening else made.value, type=m.Installation))
+        try:
+            self._feed(msgspec.json.decode(opening.value if opening else made.value, type=m.Installation))
+        except msgspec.DecodeError as error:
+            raise Stop(f"the installation kept on the bus is unreadable: {error}") from None
 
     def _restore(self, raw: bytes) -> None:
         try:
@@ -243,20 +256,20 @@ class Shell:
     def _apply(self, item: Delivery) -> list[m.Message]:
         if item.sequence <= self._applied:
             return []
+        outputs = self._feed(item.message)
         self._applied = item.sequence
-        return self._feed(item.message)
+        return outputs
 
     async def _take(self, item: m.Message | Ask | None) -> None:
-        if item is None:
-            await self._drain_ledger()
-        elif isinstance(item, Ask):
-            await self._drain_ledger()
+        await self._drain_ledger()  # facts first: what was handed out counts as known in the next write
+        if isinstance(item, Ask):
             outputs = await self._handle(item.message) if item.message else []
             if not item.done.done():
                 item.done.set_result(outputs)
-        else:
+        elif item is not None:
             await self._handle(item)
         if type(item) is m.Tick:
+            self._tick_waits = False
             self._ticks += 1
             if self._ticks % STATUS_TICKS == 0:
                 await self._report()
@@ -291,6 +304,8 @@ class Shell:
                     await self._effect(output)
                 return outputs
             except Conflict as conflict:
+                if isinstance(origin, m.Recovered):
+                    raise Stop(f"another process wrote while this one started: {conflict}") from None
                 log.warning("deciding again: %s", conflict, extra={"event": "service.conflict", "cause": origin.id})
                 self._deliveries.extend(await self._ledger.catch_up())
                 await self._drain_ledger()
@@ -319,7 +334,9 @@ class Shell:
     async def _keep_time(self) -> None:
         while True:
             await self.tasks.sleep(TICK_SECONDS)
-            self.post(m.Tick(id="tick", at=self.clock.market()))
+            if not self._tick_waits:  # a loop that waits for the bus needs no heap of ticks afterwards
+                self._tick_waits = True
+                self.post(m.Tick(id="tick", at=self.clock.market()))
 
     async def _follow_ledger(self) -> None:
         while True:

@@ -112,12 +112,10 @@ class HealthServer:
         self,
         registry: CollectorRegistry,
         not_ready: Callable[[], str],
-        before_scrape: Callable[[], None] = lambda: None,
         extra: dict[str, Handler] | None = None,
     ) -> None:
         self._registry = registry
         self._not_ready = not_ready
-        self._before_scrape = before_scrape
         app = web.Application()
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/healthz", self._healthz)
@@ -139,7 +137,6 @@ class HealthServer:
         await self._runner.cleanup()
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        self._before_scrape()
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         return web.Response(body=encode(self._registry), headers={"Content-Type": content_type})
 

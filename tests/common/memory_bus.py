@@ -65,6 +65,10 @@ class MemoryBus:
     async def hold_lease(self, key: str) -> int:
         return 1
 
+    @property
+    def holds_lease(self) -> bool:
+        return self.connected
+
 
 class MemoryLedger:
     def __init__(self, bus: MemoryBus, position: int) -> None:

@@ -32,6 +32,7 @@ async def everything(ledger: Ledger) -> list[Delivery]:
     found: list[Delivery] = []
     while page := await ledger.catch_up():
         found += page
+        await ledger.acknowledge(ledger.position)
     return found
 
 
@@ -39,6 +40,7 @@ async def next_page(ledger: Ledger) -> list[Delivery]:
     async with asyncio.timeout(10):
         while not (page := await ledger.read()):
             pass
+        await ledger.acknowledge(ledger.position)
         return page
 
 
@@ -61,7 +63,7 @@ async def test_garbage_on_every_subject_is_counted_and_nothing_else_happens(prov
     marketdata, risk = await provisioned.connect("marketdata"), await provisioned.connect("risk")
     received: list[m.Message] = []
     await risk.subscribe(m.Mark, received.append)
-    for data in (b"", b"garbage", b"{}", b"\xff", b'{"id":[]}'):
+    for data in (b"", b"garbage", b"{}", b"\xff", b'{"id":"\xff"}'):
         await marketdata.nc.publish("perps.mark.BTC-USD", data)
     await marketdata.publish(mark())
     await until(lambda: len(received) == 1)
@@ -150,12 +152,42 @@ async def test_an_order_event_that_somebody_else_wrote_first_is_a_conflict(provi
 
 async def test_a_write_whose_acknowledgement_was_lost_is_settled_by_asking(provisioned: NatsServer) -> None:
     execution = await provisioned.connect("execution")
-    ledger = execution.ledger(0)
-    await execution.js.publish("perps.fill.BTC-USD.o1", msgspec.json.encode(fill("f1")))
-    ledger._sequences["perps.fill.BTC-USD.o1"] = 0  # what the ledger knew when it sent the write that got lost
+    ledger, publish, calls = execution.ledger(0), execution.js.publish, []
+
+    async def lossy(subject: str, payload: bytes = b"", **more: object) -> object:
+        stored = await publish(subject, payload, **more)  # type: ignore[arg-type]
+        calls.append(subject)
+        if len(calls) == 1:
+            raise TimeoutError
+        return stored
+
+    execution.js.publish = lossy  # type: ignore[assignment, method-assign]
     assert await ledger.append(fill("f1")) == 1
     assert len(await everything(execution.ledger(0))) == 1
     await execution.close()
+
+
+async def test_an_equal_id_of_another_process_is_not_taken_for_our_own_write(provisioned: NatsServer) -> None:
+    """A paused execution wakes up and finds its successor's event of the same revision."""
+    execution = await provisioned.connect("execution")
+    one, two = execution.ledger(0), execution.ledger(0)
+    await one.append(fill("f1"))
+    with pytest.raises(Conflict):
+        await two.append(fill("f1"))
+    await execution.close()
+
+
+async def test_what_was_handed_out_and_not_yet_handled_does_not_count_as_known(provisioned: NatsServer) -> None:
+    first, second = await provisioned.connect("risk"), await provisioned.connect("risk")
+    one, two = first.ledger(0), second.ledger(0)
+    await one.append(verdict("a"), OVER)
+    assert len(await two.catch_up()) == 1
+    with pytest.raises(Conflict):
+        await two.append(verdict("b"), OVER)
+    await two.acknowledge(1)
+    await two.append(verdict("b"), OVER)
+    await first.close()
+    await second.close()
 
 
 async def test_nothing_durable_is_lost_or_doubled_when_the_server_is_killed_under_load(

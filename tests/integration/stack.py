@@ -71,8 +71,8 @@ class System:
         return await self.bus.request("risk", name, m.Command(reason="test"), 5)
 
     async def settle(self) -> None:
-        """No new entries, everything sold or at rest, nothing in flight, and everybody has read the ledger."""
-        await self.command("reduce-only")
+        """Trading halted, nothing in flight, and everybody has read the ledger."""
+        assert (await self.command("halt")).ok
         async with asyncio.timeout(60):
             quiet = 0
             while quiet < 3:

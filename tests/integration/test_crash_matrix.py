@@ -65,7 +65,7 @@ async def test_running_again_goes_on_where_it_stopped(tmp_path: Path) -> None:
     async with running_system(tmp_path, BUSY) as system:
         figures = await system.figures()
         assert (figures.books, figures.fees, figures.realized_pnl) == (before.books, before.fees, before.realized_pnl)
-        assert figures.trading is m.Trading.REDUCING
+        assert figures.trading is m.Trading.HALTED
         assert len(await system.fills()) == known
         assert (await system.command("resume")).ok
         await wait_for_fills(system, 2)
