@@ -25,7 +25,7 @@ async def build(context: Context) -> Parts:
     settings = context.settings
     config = settings.section("execution", ExecutionConfig)
     metrics = ExecutionMetrics()
-    core = ExecutionCore(config, settings.market.products)
+    core = ExecutionCore(config)
     signer = load_signer(settings.key_file, config.jwt_seconds)
     address = settings.venue
     venue = CoinbaseVenue(address.rest_url, address.user_ws_url, signer, context.clock, config.request_timeout_seconds)

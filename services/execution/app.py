@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import datetime
 
 import msgspec
 
@@ -17,9 +18,12 @@ from services.execution import inputs as i
 from services.execution.config import ExecutionConfig
 from services.execution.core import ExecutionCore
 from services.execution.metrics import ExecutionMetrics
+from services.execution.orders import Order
 from services.execution.venue import Venue
 
 log = logging.getLogger(__name__)
+ACCOUNT_RETRY_SECONDS = 1
+WATCH_SECONDS = 1
 
 
 class ExecutionApp:
@@ -57,14 +61,17 @@ class ExecutionApp:
             perform=self._perform,
             before_recovery=self._alone,
         )
-        tasks_of_ours = ((self._follow_user_channel, "user channel"), (self._keep_account, "account"))
-        for work, name in (*tasks_of_ours, (self._watch_bus, "bus watch")):
-            tasks.spawn(work(), name)
+        self._account_asked = False
+        self._account_running = False
+        self._unstored: dict[str, str] = {}  # venue ids of orders whose ACCEPTED may not be on the ledger yet
 
     async def _alone(self) -> None:
         """Only one execution acts: wait for the lease. Orders of the one before us were signed before now."""
         await self._bus.hold_lease("execution")
         self._core.on_message(i.Starting(id="starting", wall=self._clock.wall()), self._clock.market())
+        self._tasks.spawn(self._follow_user_channel(), "user channel")
+        self._tasks.spawn(self._keep_account(), "account")
+        self._tasks.spawn(self._watch_bus(), "bus watch")
 
     async def _perform(self, effect: m.Message) -> list[m.Message]:
         match effect:
@@ -78,9 +85,12 @@ class ExecutionApp:
             case i.Query():
                 self._tasks.spawn(self._query(effect), effect.id)
             case i.Cancel():
-                self._tasks.spawn(self._cancel([effect.venue_order_id]), effect.id)
+                self._tasks.spawn(self._cancel_one(effect), effect.id)
             case i.FetchAccount():
-                self._tasks.spawn(self._account(effect), effect.id)
+                self._account_asked = True
+                if not self._account_running:
+                    self._account_running = True
+                    self._tasks.spawn(self._account(), effect.id)
             case i.StoreOpening():
                 return [await self._store_opening(effect)]
             case _:
@@ -94,8 +104,8 @@ class ExecutionApp:
         entry = await self._bus.load(STATE_BUCKET, TRADING_KEY)
         trading = trading_state(entry, self._clock.market())
         reason = self._core.refusal(place, trading, self._clock.market())
+        key = place.order.client_order_id
         if reason is not None:
-            key = place.order.client_order_id
             return [i.PlaceRefused(id=place.id, client_order_id=key, status=OrderStatus.DENIED, reason=str(reason))]
         self._tasks.spawn(self._post(place), place.id)
         return []
@@ -109,14 +119,17 @@ class ExecutionApp:
         key = place.order.client_order_id
         expiry = self._clock.wall()
 
-        def signed(expires_at: object) -> None:
+        def signed(expires_at: datetime) -> None:
             nonlocal expiry
-            expiry = expires_at  # type: ignore[assignment]
+            if not self._bus.holds_lease:
+                raise Retryable("the lease may be another process's by now")
+            expiry = expires_at
 
         began = self._clock.monotonic()
         answer: m.Message
         try:
             venue_order_id = await self._venue.place(place.order, signed)
+            self._unstored[key] = venue_order_id
             answer = i.Placed(id=place.id, client_order_id=key, venue_order_id=venue_order_id)
         except Retryable as error:
             answer = i.PlaceNotSent(id=place.id, client_order_id=key, why=str(error))
@@ -153,28 +166,44 @@ class ExecutionApp:
             return
         self._answered(i.OrderSeen(id=query.id, client_order_id=key, order=order, fills=tuple(fills)))
 
-    async def _cancel(self, venue_order_ids: list[str]) -> None:
+    async def _cancel(self, venue_order_ids: list[str]) -> bool:
+        """True when the venue took the request. Whether an order is gone, only its own state says."""
         try:
             await self._venue.cancel(venue_order_ids)
             self.shell.last_venue_at = self._clock.wall()
+            return True
         except (Retryable, Rejected, OutcomeUnknown) as error:
             log.error("cancel failed: %s", error, extra={"event": "venue.cancel"})
             self.shell.error("cancel")
+            return False
 
-    async def _account(self, fetch: i.FetchAccount) -> None:
-        try:
-            balances, taker, maker = await self._venue.account()
-        except (Retryable, Rejected, OutcomeUnknown) as error:
-            log.warning("account not read: %s", error, extra={"event": "venue.account"})
-            self.shell.error("account")
-            await self._tasks.sleep(1)
-            self.shell.post(i.AccountDue(id="account"))
-            return
-        self._answered(
-            i.AccountSeen(
-                id="account", epoch=fetch.epoch, balances=balances, taker_fee_rate=taker, maker_fee_rate=maker
+    async def _account(self) -> None:
+        """One reader at a time; whatever asks meanwhile is served by its next round."""
+        while self._account_asked:
+            self._account_asked = False
+            epoch, sequence = self._core.epoch, self.shell.applied
+            try:
+                balances, taker, maker = await self._venue.account()
+            except (Retryable, Rejected, OutcomeUnknown) as error:
+                log.warning("account not read: %s", error, extra={"event": "venue.account"})
+                self.shell.error("account")
+                self._account_asked = True
+                await self._tasks.sleep(ACCOUNT_RETRY_SECONDS)
+                continue
+            self._answered(
+                i.AccountSeen(
+                    id="account",
+                    epoch=epoch,
+                    ledger_sequence=sequence,
+                    balances=balances,
+                    taker_fee_rate=taker,
+                    maker_fee_rate=maker,
+                )
             )
-        )
+        self._account_running = False
+
+    async def _cancel_one(self, cancel: i.Cancel) -> None:
+        await self._cancel([cancel.venue_order_id])
 
     async def _store_opening(self, effect: i.StoreOpening) -> m.Message:
         made = m.Installation(id=effect.id, opening=effect.opening)
@@ -211,17 +240,27 @@ class ExecutionApp:
             self.shell.post(i.AccountDue(id="account"))
 
     async def _watch_bus(self) -> None:
-        """With the bus gone for long, nobody can halt us: take resting entries off the venue, once per outage."""
+        """With the bus gone for long nobody can halt us: take resting entries off the venue, until the venue has said
+        yes. Gone is also a bus that lives and stores nothing: then the lease runs out."""
         lost_since: float | None = None
-        canceled = False
+        canceled: set[str] = set()
         while True:
-            await self._tasks.sleep(1)
-            if self._bus.connected:
-                lost_since, canceled = None, False
+            await self._tasks.sleep(WATCH_SECONDS)
+            for key in [key for key in self._unstored if self._stored(key)]:
+                del self._unstored[key]
+            if self._bus.connected and self._bus.holds_lease:
+                lost_since, canceled = None, set()
                 continue
             lost_since = lost_since or self._clock.monotonic()
-            entries = self._core.resting_entries()
-            overdue = self._clock.monotonic() - lost_since >= self._config.bus_lost_cancel_seconds
-            if overdue and entries and not canceled:
-                canceled = True
-                await self._cancel([order.venue_order_id for order in entries])
+            if self._clock.monotonic() - lost_since < self._config.bus_lost_cancel_seconds:
+                continue
+            wanted = {self._venue_id(order) for order in self._core.live_entries()} - canceled - {""}
+            if wanted and await self._cancel(sorted(wanted)):
+                canceled |= wanted
+
+    def _stored(self, key: str) -> bool:
+        order = self._core.state.orders.get(key)
+        return order is None or bool(order.venue_order_id) or order.terminal
+
+    def _venue_id(self, order: Order) -> str:
+        return order.venue_order_id or self._unstored.get(order.order.client_order_id, "")

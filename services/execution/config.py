@@ -20,6 +20,8 @@ class ExecutionConfig(Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if not 5 <= self.jwt_seconds <= 120:
             raise ValueError("jwt_seconds must be from 5 to 120: the venue takes no longer-lived token")
+        if self.jwt_margin_seconds < 0:
+            raise ValueError("jwt_margin_seconds must not be negative: a live token may still be used")
         for name in ("request_timeout_seconds", "poll_seconds", "account_seconds", "bus_lost_cancel_seconds"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0")

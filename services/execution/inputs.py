@@ -19,7 +19,7 @@ class VenueOrder(Struct, frozen=True, kw_only=True):
     side: Side
     status: OrderStatus | None
     status_word: str
-    filled_qty: Decimal
+    filled_qty: Decimal | None  # None where the venue does not say
     reject_reason: str = ""
 
 
@@ -71,9 +71,7 @@ class Cancel(Message, frozen=True, kw_only=True):
 
 
 class FetchAccount(Message, frozen=True, kw_only=True):
-    """Read balances and fee rates. `epoch` tells whether orders moved meanwhile."""
-
-    epoch: int
+    """Read balances and fee rates."""
 
 
 class StoreOpening(Message, frozen=True, kw_only=True):
@@ -151,7 +149,10 @@ class AccountDue(Message, frozen=True, kw_only=True):
 
 
 class AccountSeen(Message, frozen=True, kw_only=True):
+    """`epoch` is the core's when the question was put: a later one now means that orders moved meanwhile."""
+
     epoch: int
+    ledger_sequence: int
     balances: dict[str, Balance]
     taker_fee_rate: Decimal
     maker_fee_rate: Decimal

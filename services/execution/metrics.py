@@ -14,8 +14,6 @@ from services.execution.core import ExecutionCore
 class ExecutionMetrics(ServiceMetrics):
     def __init__(self) -> None:
         super().__init__("execution")
-        self.order_events = self.counter("order_events", "Order events stored, by status.", "status")
-        self.fills = self.counter("fills", "Fills booked, by liquidity side.", "liquidity")
         self.submit_seconds = self.histogram("submit_seconds", "From the request of an order to the venue's answer.")
 
     def read(self, core: ExecutionCore, answers: Callable[[], dict[str, int]]) -> None:

@@ -64,10 +64,6 @@ class Order(Struct, kw_only=True):
     filled_value: Decimal = Decimal(0)
     fees: Decimal = Decimal(0)
     entry_ids: list[str] = field(default_factory=list)
-    # Settling an unknown outcome; wall time, relearned after a restart.
-    token_expires_at: datetime = EPOCH
-    listings_without: int = 0
-    questions: int = 0  # in a row without news, for the backoff
 
     @property
     def terminal(self) -> bool:
@@ -83,16 +79,14 @@ class Order(Struct, kw_only=True):
         return Decimal(0) if self.terminal else max(Decimal(0), self.order.quantity - self.filled_qty)
 
     def apply(self, event: OrderEvent) -> bool:
-        """Take one step; False for a step that is already known. A step that the table does not have is a defect."""
+        """Take one step of the ledger, also one that the table does not have: it is a fact, and refusing it would stop
+        every start for ever. False for a step that is already known."""
         if event.revision <= self.revision:
             return False
-        if event.status not in TRANSITIONS[self.status]:
-            raise AssertionError(f"order {event.client_order_id}: {self.status} cannot become {event.status}")
         self.revision = event.revision
         self.status = event.status
         self.order = event.order
         self.venue_order_id = event.venue_order_id or self.venue_order_id
-        self.questions = 0
         return True
 
     def book(self, fill: Fill) -> bool:
@@ -104,6 +98,16 @@ class Order(Struct, kw_only=True):
         self.filled_value += fill.price * fill.size
         self.fees += fill.fee
         return True
+
+
+class Inquiry(Struct):
+    """How far we are with asking about one order. Not kept over a restart; times are wall time."""
+
+    id: str = ""  # of the question that is out; answers to older ones ask nothing new
+    number: int = 0
+    without_news: int = 0  # in a row, for the backoff
+    token_expires_at: datetime = EPOCH
+    listings_without: int = 0
 
 
 def signed(side: Side, quantity: Decimal) -> Decimal:

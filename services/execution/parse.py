@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from libs.common.errors import OutcomeUnknown, Rejected
 from libs.common.messages import Balance, Side
 from services.execution.inputs import VenueFill, VenueOrder
 from services.execution.orders import VENUE_STATUS
 
+SATOSHI = Decimal("1E-8")  # the finest base increment of the venue
 NO_REASON = ("", "UNKNOWN_FAILURE_REASON", "UNKNOWN_PREVIEW_FAILURE_REASON", "REJECT_REASON_UNSPECIFIED")
 
 
@@ -27,7 +28,7 @@ class _RestOrder(Struct):
     side: Side
     status: str
     client_order_id: str = ""
-    filled_size: str = ""
+    filled_size: str | None = None
     reject_reason: str | None = None
 
 
@@ -45,7 +46,7 @@ class _RestFill(Struct):
     entry_id: str
     trade_id: str
     order_id: str
-    trade_time: datetime
+    trade_time: Annotated[datetime, Meta(tz=True)]
     price: str
     size: str
     commission: str
@@ -62,8 +63,6 @@ class _FillPage(Struct):
 
 class _Success(Struct):
     order_id: str
-    product_id: str = ""
-    side: str = ""
 
 
 class _Failure(Struct):
@@ -108,10 +107,10 @@ class _Summary(Struct):
 
 class _UserOrder(Struct):
     order_id: str
-    client_order_id: str
     product_id: str
     order_side: Side
     status: str
+    client_order_id: str = ""
     cumulative_quantity: str = ""
     reject_Reason: str = ""
     reject_reason: str = ""
@@ -119,7 +118,7 @@ class _UserOrder(Struct):
 
 class _UserEvent(Struct):
     type: str = ""
-    orders: list[_UserOrder] = []
+    orders: list[msgspec.Raw] = []
 
 
 class _UserFrame(Struct):
@@ -157,8 +156,10 @@ def parse_created(data: bytes) -> str:
         return answer.success_response.order_id
     failure = answer.error_response or _Failure()
     words = (failure.new_order_failure_reason, failure.preview_failure_reason, failure.error, answer.failure_reason)
-    reason = next((word for word in words if word and word not in NO_REASON), "UNKNOWN_FAILURE_REASON")
-    raise Rejected(reason, failure.message or failure.error_details)
+    reasons = [word for word in words if word and word not in NO_REASON]
+    if not reasons or "DUPLICATE_CLIENT_ORDER_ID" in f"{reasons} {failure.message} {failure.error_details}":
+        raise OutcomeUnknown(f"no order, and it may be there: {reasons} {failure.message}")
+    raise Rejected(reasons[0], failure.message or failure.error_details)
 
 
 def parse_order(data: bytes) -> VenueOrder:
@@ -181,7 +182,7 @@ def _order(order: _RestOrder) -> VenueOrder:
         side=order.side,
         status=VENUE_STATUS.get(order.status),
         status_word=order.status,
-        filled_qty=decimal(order.filled_size),
+        filled_qty=decimal(order.filled_size) if order.filled_size else None,
         reject_reason="" if (order.reject_reason or "") in NO_REASON else str(order.reject_reason),
     )
 
@@ -203,7 +204,7 @@ def _fill(fill: _RestFill) -> VenueFill:
         product_id=fill.product_id,
         side=fill.side,
         price=price,
-        size=size / price if fill.size_in_quote else size,
+        size=(size / price).quantize(SATOSHI) if fill.size_in_quote else size,
         fee=decimal(fill.commission),
         liquidity=fill.liquidity_indicator,
         trade_time=fill.trade_time,
@@ -216,6 +217,8 @@ def parse_accounts(data: bytes) -> tuple[dict[str, Balance], str]:
         wallet.currency: Balance(available=decimal(wallet.available_balance.value), hold=decimal(wallet.hold.value))
         for wallet in page.accounts
     }
+    if page.has_next and not page.cursor:
+        raise OutcomeUnknown("a page that says there is more, without a cursor")
     return balances, page.cursor if page.has_next else ""
 
 
@@ -236,16 +239,29 @@ def parse_user_frame(data: bytes | str) -> list[VenueOrder]:
     if frame.channel != "user":
         return []
     return [
-        VenueOrder(
-            venue_order_id=order.order_id,
-            client_order_id=order.client_order_id,
-            product_id=order.product_id,
-            side=order.order_side,
-            status=VENUE_STATUS.get(order.status),
-            status_word=order.status,
-            filled_qty=decimal(order.cumulative_quantity),
-            reject_reason=order.reject_Reason or order.reject_reason,
-        )
+        order
         for raw in frame.events
-        for order in decode(bytes(raw), _UserEvent).orders
+        for one in decode(bytes(raw), _UserEvent).orders
+        if (order := _user_order(bytes(one)))
     ]
+
+
+def _user_order(data: bytes) -> VenueOrder | None:
+    """None for one that cannot be read: an order of somebody else must not hide ours, which polling finds anyway."""
+    try:
+        order: _UserOrder = decode(data, _UserOrder)
+        filled = decimal(order.cumulative_quantity)
+    except OutcomeUnknown:
+        return None
+    if not order.order_id:
+        return None
+    return VenueOrder(
+        venue_order_id=order.order_id,
+        client_order_id=order.client_order_id,
+        product_id=order.product_id,
+        side=order.order_side,
+        status=VENUE_STATUS.get(order.status),
+        status_word=order.status,
+        filled_qty=filled,
+        reject_reason=order.reject_Reason or order.reject_reason,
+    )

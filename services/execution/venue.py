@@ -22,7 +22,7 @@ from websockets.exceptions import WebSocketException
 
 from libs.common.clock import Clock
 from libs.common.errors import OutcomeUnknown, PerpsError, Rejected, Retryable
-from libs.common.messages import ApprovedOrder, Balance, OrderType, TimeInForce
+from libs.common.messages import TERMINAL, ApprovedOrder, Balance, OrderType, TimeInForce
 from services.execution import parse
 from services.execution.auth import Signer
 from services.execution.inputs import VenueFill, VenueOrder
@@ -31,13 +31,15 @@ log = logging.getLogger(__name__)
 BASE = "/api/v3/brokerage"
 NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 PAGE = 250
+DEFINITE = (400, 401, 403, 404, 422)  # the venue read the request and said no
 
 
 class Venue(Protocol):
     """What the shell needs of a venue; the simulation hands in its own."""
 
     async def place(self, order: ApprovedOrder, signed: Callable[[datetime], None]) -> str:
-        """Send one order; gives the venue's id. `signed` is told when the request's token dies, before it is sent."""
+        """Send one order; gives the venue's id. `signed` is told when a request's token dies, right before it is sent,
+        and may raise Retryable to stop it."""
         ...
 
     async def find(self, client_order_id: str, product_id: str, start: datetime) -> VenueOrder | None:
@@ -66,6 +68,7 @@ class CoinbaseVenue:
         self._signer = signer
         self._clock = clock
         self._user_ws_url = user_ws_url
+        self._timeout_seconds = timeout_seconds
         self._host = urlsplit(rest_url).netloc
         self._http = httpx.AsyncClient(base_url=rest_url, timeout=timeout_seconds)
         self.answers: dict[str, int] = {}  # by outcome, for metrics
@@ -75,16 +78,11 @@ class CoinbaseVenue:
 
     async def place(self, order: ApprovedOrder, signed: Callable[[datetime], None]) -> str:
         body = json.dumps(create_body(order)).encode()
-        try:
-            return parse.parse_created(await self._call("POST", "/orders", content=body, signed=signed))
-        except Rejected as rejected:
-            if rejected.reason.endswith("DUPLICATE_CLIENT_ORDER_ID"):
-                raise OutcomeUnknown("the venue has this order already") from None
-            raise
+        return parse.parse_created(await self._call("POST", "/orders", content=body, signed=signed))
 
     async def find(self, client_order_id: str, product_id: str, start: datetime) -> VenueOrder | None:
         params = {"product_ids": product_id, "start_date": rfc3339(start), "limit": str(PAGE)}
-        cursor = ""
+        cursor, seen = "", set[str]()
         while True:
             page, cursor = parse.parse_orders(await self._read("/orders/historical/batch", params, cursor))
             for order in page:
@@ -92,18 +90,21 @@ class CoinbaseVenue:
                     return order
             if not cursor:
                 return None
+            self._check_progress(cursor, seen)
 
     async def order(self, venue_order_id: str) -> tuple[VenueOrder, list[VenueFill]]:
         order = parse.parse_order(await self._read(f"/orders/historical/{venue_order_id}", {}, ""))
-        fills: list[VenueFill] = []
-        cursor = ""
-        while order.filled_qty > 0:
+        fills: dict[str, VenueFill] = {}
+        cursor, seen = "", set[str]()
+        while order.filled_qty or order.filled_qty is None or order.status in TERMINAL:
             params = {"order_ids": venue_order_id, "limit": str(PAGE)}
             page, cursor = parse.parse_fills(await self._read("/orders/historical/fills", params, cursor))
-            fills += [fill for fill in page if fill.venue_order_id == venue_order_id]
-            if not cursor or sum((fill.size for fill in fills), Decimal(0)) >= order.filled_qty:
+            fills |= {fill.entry_id: fill for fill in page if fill.venue_order_id == venue_order_id}
+            total = sum((fill.size for fill in fills.values()), Decimal(0))
+            if not cursor or (order.filled_qty and total >= order.filled_qty):
                 break
-        return order, fills
+            self._check_progress(cursor, seen)
+        return order, list(fills.values())
 
     async def cancel(self, venue_order_ids: list[str]) -> None:
         body = json.dumps({"order_ids": venue_order_ids}).encode()
@@ -111,12 +112,13 @@ class CoinbaseVenue:
 
     async def account(self) -> tuple[dict[str, Balance], Decimal, Decimal]:
         balances: dict[str, Balance] = {}
-        cursor = ""
+        cursor, seen = "", set[str]()
         while True:
             page, cursor = parse.parse_accounts(await self._read("/accounts", {"limit": str(PAGE)}, cursor))
             balances |= page
             if not cursor:
                 break
+            self._check_progress(cursor, seen)
         taker, maker = parse.parse_fee_rates(await self._read("/transaction_summary", {}, ""))
         return balances, taker, maker
 
@@ -155,9 +157,12 @@ class CoinbaseVenue:
             return response.content
         if response.status_code == 429:
             raise Retryable("429 too many requests")
-        if response.status_code >= 500 or response.status_code < 400:
-            raise OutcomeUnknown(f"{response.status_code} from the venue")
-        raise Rejected(f"HTTP_{response.status_code}", response.text[:200].strip())
+        if response.status_code in DEFINITE:
+            text = response.text[:500].strip()
+            if "DUPLICATE_CLIENT_ORDER_ID" in text:
+                raise OutcomeUnknown("the venue has this order already")
+            raise Rejected(f"HTTP_{response.status_code}", text)
+        raise OutcomeUnknown(f"{response.status_code} from the venue")
 
     async def _send(
         self, method: str, path: str, signed: Callable[[datetime], None], request: dict[str, Any]
@@ -166,13 +171,21 @@ class CoinbaseVenue:
         signed(expires_at)
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         try:
-            return await self._http.request(method, BASE + path, headers=headers, **request)
+            # httpx counts its timeout anew for every piece of an answer; this one counts the whole.
+            async with asyncio.timeout(self._timeout_seconds):
+                return await self._http.request(method, BASE + path, headers=headers, **request)
         except NOT_SENT as error:
             self._count("not_sent")
             raise Retryable(f"no connection to the venue: {error!r}") from None
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
             self._count("no_answer")
             raise OutcomeUnknown(f"no answer from the venue: {error!r}") from None
+
+    def _check_progress(self, cursor: str, seen: set[str]) -> None:
+        """Raises OutcomeUnknown for pages that go round in a circle."""
+        if cursor in seen:
+            raise OutcomeUnknown(f"the cursor {cursor!r} came twice")
+        seen.add(cursor)
 
     def _count(self, outcome: str) -> None:
         self.answers[outcome] = self.answers.get(outcome, 0) + 1

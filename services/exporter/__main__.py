@@ -11,8 +11,6 @@ from services.exporter.core import ExporterCore
 from services.exporter.figures import Scope
 from services.exporter.metrics import ExporterMetrics
 
-PORT = ExporterConfig().port
-
 
 def check(settings: Settings) -> ExporterConfig:
     """Every setting that the exporter uses. Raises BadConfig with one line."""
@@ -21,34 +19,25 @@ def check(settings: Settings) -> ExporterConfig:
 
 
 async def build(context: Context) -> Parts:
-    settings, market = context.settings, context.settings.market
-    config = check(settings)
+    settings, market, clock, tasks = context.settings, context.settings.market, context.clock, context.tasks
+    interval_seconds = check(settings).metrics_interval_seconds
     metrics = ExporterMetrics()
     core = ExporterCore(market.products)
     shell = Shell(
-        context.service,
-        settings.profile,
-        core,
-        INPUTS,
-        bus=context.bus,
-        clock=context.clock,
-        tasks=context.tasks,
-        metrics=metrics,
+        context.service, settings.profile, core, INPUTS, bus=context.bus, clock=clock, tasks=tasks, metrics=metrics
     )
     scope = Scope(
         profile=settings.profile,
         products=market.products,
         replay=market.replay,
         simulated=market.simulated,
-        started_at=context.clock.wall(),
+        started_at=clock.wall(),
     )
-    exporter = Exporter(core, scope, shell.not_ready, context.clock, metrics)
+    exporter = Exporter(core, scope, shell.not_ready, clock, metrics)
     metrics.show(exporter.look)
-    context.tasks.spawn(
-        exporter.keep_file(settings.metrics_file, context.tasks, config.metrics_interval_seconds), "metrics file"
-    )
+    tasks.spawn(exporter.keep_file(settings.metrics_file, tasks, interval_seconds), "metrics file")
     return Parts(shell, metrics, http={"/": exporter.page, "/metrics.json": exporter.metrics_json})
 
 
 if __name__ == "__main__":
-    main("exporter", check, build, PORT)
+    main("exporter", check, build, ExporterConfig().port)

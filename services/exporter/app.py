@@ -14,7 +14,7 @@ from libs.common import messages as m
 from libs.common.clock import Clock, Tasks
 from libs.common.shell import Inputs
 from services.exporter.core import ExporterCore
-from services.exporter.figures import Figures, Scope, figures
+from services.exporter.figures import Figures, Scope
 from services.exporter.metrics import ExporterMetrics
 from services.exporter.report import encode, report
 
@@ -45,7 +45,7 @@ class Exporter:
         self._writing_failed = False
 
     def look(self) -> Figures:
-        return figures(self._core, self._scope, self._clock.wall(), self._clock.market(), not self._not_ready())
+        return Figures(self._core, self._scope, self._clock.wall(), self._clock.market(), not self._not_ready())
 
     def document(self) -> bytes:
         return encode(report(self.look()))

@@ -7,7 +7,8 @@ be known before its beginning.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from bisect import bisect_left
+from datetime import UTC, datetime, timedelta
 
 from msgspec import Struct, field
 
@@ -20,21 +21,18 @@ UNSETTLED = frozenset({m.OrderStatus.SUBMITTING, m.OrderStatus.UNKNOWN})
 # Without the signal's own expiry; and how long after it risk's answer may still be on its way.
 LIFETIME_DEFAULT = timedelta(seconds=60)
 ANSWER_GRACE = timedelta(seconds=10)
+NEVER = datetime.min.replace(tzinfo=UTC)
 
 
-class Newest(Struct, frozen=True):
-    """The newest mark of a product: the venue's confirmation time (market), and when its cycle began (wall)."""
+class Progress(Struct):
+    """How far one product has come: its newest mark, and what strategy has decided on. NEVER: nothing yet."""
 
-    at: datetime
-    start: datetime
-    received_at: datetime
-
-
-class Decided(Struct, frozen=True):
-    """How far strategy has come in one product."""
-
-    mark_at: datetime
-    received_at: datetime
+    confirmed_at: datetime = NEVER  # the newest mark's confirmation by the venue (market)
+    received_at: datetime = NEVER  # when its frame reached us (wall)
+    start: datetime = NEVER  # when its cycle began (wall)
+    decided_at: datetime = NEVER  # confirmation of the mark that was decided on last (market)
+    decided_received_at: datetime = NEVER  # the latest frame that was decided on (wall)
+    waiting: datetime | None = None  # start of the oldest mark without a decision (wall)
 
 
 class Cycles(Struct):
@@ -43,33 +41,34 @@ class Cycles(Struct):
     last: float | None = None
     counts: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS) + 1))
     total: float = 0.0
-    waiting: dict[str, datetime] = field(default_factory=dict)
-    newest: dict[str, Newest] = field(default_factory=dict)
-    decided: dict[str, Decided] = field(default_factory=dict)
+    products: dict[str, Progress] = field(default_factory=dict)
     signalled: Recent = field(default_factory=Recent)
     ends: dict[str, datetime] = field(default_factory=dict)
     expiries: dict[str, datetime] = field(default_factory=dict)
 
     def on_mark(self, mark: m.Mark) -> None:
         """The oldest mark without a decision is what waits: newer ones must not hide that nobody decides."""
-        product_id = mark.product_id
-        before = self.newest.get(product_id)
+        progress = self.products.setdefault(mark.product_id, Progress())
         # A confirmation repeats the frame of the last price: its way begins when it is sent.
-        same_frame = before is not None and mark.received_at <= before.received_at
-        start = sent(mark) if same_frame else mark.received_at
-        self.newest[product_id] = Newest(mark.at, start, mark.received_at)
-        decided = self.decided.get(product_id)
-        if decided is None or mark.at > decided.mark_at:
-            self.waiting.setdefault(product_id, start)
+        same_frame = mark.received_at <= progress.received_at
+        progress.start = sent(mark) if same_frame else mark.received_at
+        progress.confirmed_at, progress.received_at = mark.at, mark.received_at
+        if mark.at > progress.decided_at and progress.waiting is None:
+            progress.waiting = progress.start
 
     def on_decision(self, decision: m.Decision, kept: Kept) -> None:
-        product_id = decision.product_id
-        before = self.decided.get(product_id)
-        self._decided(decision)
+        progress = self.products.setdefault(decision.product_id, Progress())
+        new_frame = decision.received_at > progress.decided_received_at
+        progress.decided_at = decision.mark_at
+        progress.decided_received_at = max(decision.received_at, progress.decided_received_at)
+        if decision.mark_at >= progress.confirmed_at:
+            progress.waiting = None
+        elif progress.waiting is not None:
+            progress.waiting = progress.start
         signal_id = decision.signal_id
         if signal_id and signal_id not in kept.signalled and self.signalled.first_time(signal_id):
             self._signalled(decision, kept)
-        elif before is None or decision.received_at > before.received_at:
+        elif new_frame:
             self._finish(decision.received_at, sent(decision))
 
     def on_signal(self, signal: m.Signal, kept: Kept) -> None:
@@ -94,25 +93,16 @@ class Cycles(Struct):
 
     def forget_waiting(self) -> None:
         """Last values do not tell whether they were decided on; the next mark does."""
-        self.waiting.clear()
+        for progress in self.products.values():
+            progress.waiting = None
 
     def duration(self, kept: Kept, wall: datetime) -> float | None:
         """The larger of the last finished cycle and the oldest unfinished one; None before the first mark."""
-        starts = [*self.waiting.values(), *(cycle.received_at for cycle in kept.signalled.values())]
+        starts = [progress.waiting for progress in self.products.values() if progress.waiting is not None]
+        starts += [cycle.received_at for cycle in kept.signalled.values()]
         if not starts:
             return self.last
         return max(self.last or 0.0, (wall - min(starts)).total_seconds())
-
-    def _decided(self, decision: m.Decision) -> None:
-        product_id = decision.product_id
-        before = self.decided.get(product_id)
-        received_at = max(decision.received_at, before.received_at) if before else decision.received_at
-        self.decided[product_id] = Decided(decision.mark_at, received_at)
-        newest = self.newest.get(product_id)
-        if newest is None or decision.mark_at >= newest.at:
-            self.waiting.pop(product_id, None)
-        elif product_id in self.waiting:
-            self.waiting[product_id] = newest.start
 
     def _signalled(self, decision: m.Decision, kept: Kept) -> None:
         signal_id = decision.signal_id
@@ -133,4 +123,4 @@ class Cycles(Struct):
         seconds = max(0.0, (end - start).total_seconds())
         self.last = seconds
         self.total += seconds
-        self.counts[next((i for i, bound in enumerate(BOUNDS) if seconds <= bound), len(BOUNDS))] += 1
+        self.counts[bisect_left(BOUNDS, seconds)] += 1

@@ -9,51 +9,65 @@ from __future__ import annotations
 from decimal import Decimal
 
 import msgspec
+from msgspec import Struct
 
 from libs.common import messages as m
-from services.exporter.figures import PLAYBOOK, RISK_STALE_SECONDS, Figures, age, unknown
-from services.exporter.state import Kept
+from libs.common.subjects import SERVICES
+from services.exporter.figures import Figures, ago, playbook, since
+from services.exporter.state import Order, sent
 
 # The playbook's warnings: from there on a figure is shown as old.
 MARK_OLD_SECONDS = 10.0
 ACCOUNT_OLD_SECONDS = 15 * 60.0
 
 Json = dict[str, object]
-_encoder = msgspec.json.Encoder(decimal_format="number")
 
 
 def report(f: Figures) -> Json:
+    kept, risk, account, trading = f.kept, f.seen.risk, f.seen.account, f.seen.trading
     return {
         "timestamp": f.wall,
         "profile": f.scope.profile,
         "equity": f.risk and f.risk.equity,
         "positions": _positions(f.risk) if f.risk else None,
-        "decisions": _decisions(f),
-        "order_stats": _order_stats(f.kept) if f.kept else None,
-        "open_orders": len(f.kept.open) if f.kept else None,
+        "decisions": {product_id: _decision(d, f) for product_id, d in sorted(f.seen.decisions.items())},
+        # An order that traded succeeded; sent, finished and not traded is failed; the rest is open.
+        "order_stats": kept and {"attempted": kept.submitted, "successful": kept.successful, "failed": kept.failed},
+        "open_orders": kept and len(kept.open),
         "uptime_seconds": f.uptime,
-        "account_snapshot": _account(f),
+        "account_snapshot": _account(account, f) if account else None,
         "metrics_up": f.up,
-        "metrics": {row.name: row.get(f) for row in PLAYBOOK},
-        "venue": "simulated" if f.scope.simulated else "live",
+        "metrics": {row.name: row.value for row in playbook(f)},
+        "venue": f.scope.venue,
         "replay": f.scope.replay,
-        "trading": _trading(f.seen.trading),
-        "risk": _risk(f),
-        "feed": _feed(f),
-        "services": f.services,
+        "trading": trading and _of(trading, "state", "reason", "who", "since", "revision"),
+        "risk": _risk(risk, f) if risk else None,
+        "feed": {product_id: _feed(product_id, seconds, f) for product_id, seconds in f.mark_ages.items()},
+        "services": [_service(name, f) for name in SERVICES],
         "ages": {
             "last_mark_seconds": f.last_mark_age,
             "last_decision_seconds": f.last_decision_age,
-            "last_venue_answer_seconds": f.last_venue_answer_age,
+            "last_venue_answer_seconds": f.venue_answer_age,
         },
-        "orders": _orders(f.kept, f) if f.kept else None,
-        "fills": _fills(f.kept) if f.kept else None,
+        "orders": kept
+        and {
+            "open": [_order(order) for order in kept.open.values()],
+            "unknown": len(f.unknown),
+            "oldest_unknown_age_seconds": f.oldest_unknown_age,
+            "finished": {status: kept.finished.get(status, 0) for status in sorted(m.TERMINAL)},
+        },
+        "fills": kept and [_fill(fill) for fill in reversed(kept.last_fills)],
     }
 
 
 def encode(document: Json) -> bytes:
     """Decimals become JSON numbers digit by digit, without passing through a float."""
-    return _encoder.encode(document)
+    return msgspec.json.Encoder(decimal_format="number").encode(document)
+
+
+def _of(source: Struct | None, *names: str) -> Json:
+    """The fields that the document takes over under their own names; null where the source is not known."""
+    return {name: source and getattr(source, name) for name in names}
 
 
 def _positions(risk: m.RiskFigures) -> list[Json]:
@@ -63,79 +77,36 @@ def _positions(risk: m.RiskFigures) -> list[Json]:
             "quantity": position.quantity,
             "side": "long" if position.quantity > 0 else "short",
             "entry_price": position.avg_price,
-            "mark_price": position.mark_price,
-            "unrealized_pnl": position.unrealized_pnl,
-            "realized_pnl": position.realized_pnl,
-            "dust": position.dust,
+            **_of(position, "mark_price", "unrealized_pnl", "realized_pnl", "dust"),
         }
         for product_id, position in risk.positions.items()
         if position.quantity
     ]
 
 
-def _decisions(f: Figures) -> Json:
+def _decision(decision: m.Decision, f: Figures) -> Json:
+    signal_id, seconds = decision.signal_id or None, since(sent(decision), f.wall)
+    return {**_of(decision, "action", "reason"), "signal_id": signal_id, "age_seconds": seconds}
+
+
+def _account(account: m.Account, f: Figures) -> Json:
     return {
-        product_id: {
-            "action": decision.action,
-            "reason": decision.reason,
-            "signal_id": decision.signal_id or None,
-            "age_seconds": age(decision, f.wall),
-        }
-        for product_id, decision in sorted(f.seen.decisions.items())
+        "timestamp": sent(account),
+        "age_seconds": f.account_age,
+        "stale": f.account_age is not None and f.account_age > ACCOUNT_OLD_SECONDS,
+        **_of(account, "balances", "taker_fee_rate", "maker_fee_rate", "settled"),
     }
 
 
-def _order_stats(kept: Kept) -> Json:
-    """Since installation. An order that traded succeeded; sent, finished and not traded is failed; the rest is open."""
-    return {"attempted": kept.submitted, "successful": kept.successful, "failed": kept.failed}
-
-
-def _account(f: Figures) -> Json | None:
-    account, seconds = f.seen.account, f.account_age
-    if account is None or seconds is None:
-        return None
-    return {
-        "timestamp": account.sent_at or account.at,
-        "age_seconds": seconds,
-        "stale": seconds > ACCOUNT_OLD_SECONDS,
-        "balances": account.balances,
-        "taker_fee_rate": account.taker_fee_rate,
-        "maker_fee_rate": account.maker_fee_rate,
-        "settled": account.settled,
-    }
-
-
-def _trading(trading: m.TradingState | None) -> Json | None:
-    if trading is None:
-        return None
-    return {
-        "state": trading.state,
-        "reason": trading.reason,
-        "who": trading.who,
-        "since": trading.since,
-        "revision": trading.revision,
-    }
-
-
-def _risk(f: Figures) -> Json | None:
+def _risk(risk: m.RiskFigures, f: Figures) -> Json:
     """The last known figures, said to be stale where they are: the page shows them greyed, the metrics not at all."""
-    risk, seconds = f.seen.risk, f.risk_age
-    if risk is None or seconds is None:
-        return None
     return {
-        "age_seconds": seconds,
-        "stale": seconds > RISK_STALE_SECONDS,
-        "equity": risk.equity,
-        "exposure": risk.exposure,
-        "reserved": risk.reserved,
-        "realized_pnl": risk.realized_pnl,
-        "unrealized_pnl": risk.unrealized_pnl,
-        "fees": risk.fees,
-        "daily_loss": risk.daily_loss,
-        "daily_loss_limit": risk.daily_loss_limit,
+        "age_seconds": f.risk_age,
+        "stale": f.risk is None,
+        **_of(risk, "equity", "exposure", "reserved", "realized_pnl", "unrealized_pnl", "fees"),
+        **_of(risk, "daily_loss", "daily_loss_limit", "drift"),
         "daily_loss_used": _used(risk.daily_loss, risk.daily_loss_limit),
         "positions": _positions(risk),
-        "drift": risk.drift,
     }
 
 
@@ -148,43 +119,41 @@ def _used(loss: Decimal | None, limit: Decimal) -> Decimal | None:
     return max(Decimal(0), loss / limit)
 
 
-def _feed(f: Figures) -> Json:
-    products: Json = {}
-    for product_id, seconds in f.product_staleness.items():
-        feed, mark = f.feeds.get(product_id), f.seen.marks.get(product_id)
-        products[product_id] = {
-            "state": feed and feed.state,
-            "reason": feed and feed.reason,
-            "bid": mark and mark.bid,
-            "ask": mark and mark.ask,
-            "mid": mark and mark.mid,
-            "staleness_seconds": seconds if mark else None,
-            "stale": mark is not None and seconds > MARK_OLD_SECONDS,
-        }
-    return products
-
-
-def _orders(kept: Kept, f: Figures) -> Json:
+def _feed(product_id: str, seconds: float, f: Figures) -> Json:
+    feed, mark = f.feeds.get(product_id), f.seen.marks.get(product_id)
     return {
-        "open": list(kept.open.values()),
-        "unknown": len(unknown(kept)),
-        "oldest_unknown_age_seconds": f.oldest_unknown_age,
-        "finished": {status: kept.finished.get(status, 0) for status in sorted(m.TERMINAL)},
+        **_of(feed, "state", "reason"),
+        **_of(mark, "bid", "ask", "mid"),
+        "staleness_seconds": seconds if mark else None,
+        "stale": mark is not None and seconds > MARK_OLD_SECONDS,
     }
 
 
-def _fills(kept: Kept) -> list[Json]:
-    """Newest first."""
-    return [
-        {
-            "time": fill.trade_time,
-            "product_id": fill.product_id,
-            "side": fill.side,
-            "size": fill.size,
-            "price": fill.price,
-            "fee": fill.fee,
-            "liquidity": fill.liquidity,
-            "client_order_id": fill.client_order_id,
-        }
-        for fill in reversed(kept.last_fills)
-    ]
+def _service(name: str, f: Figures) -> Json:
+    """`ready`, and everything behind it, is null for a service that was never heard of."""
+    up, status = name in f.alive, f.seen.services.get(name)
+    return {
+        "service": name,
+        "up": up,
+        "ready": status and (up and status.ready),
+        "not_ready_reason": (status.not_ready_reason if up else "silent") if status else "",
+        **_of(status, "version", "restarts", "errors"),
+        "uptime_seconds": since(status.started_at, f.wall) if status and up else None,
+        "status_age_seconds": status and since(sent(status), f.wall),
+        "last_input_age_seconds": status and ago(status.last_input_at, f.wall),
+        "last_decision_age_seconds": status and ago(status.last_decision_at, f.wall),
+        "last_venue_answer_age_seconds": status and ago(status.last_venue_at, f.wall),
+    }
+
+
+def _order(order: Order) -> Json:
+    return {
+        **_of(order.event, "client_order_id", "signal_id", "product_id", "status", "revision", "filled_qty"),
+        **_of(order.event.order, "side", "order_type", "quantity", "limit_price"),
+        **_of(order, "since", "submitted"),
+    }
+
+
+def _fill(fill: m.Fill) -> Json:
+    names = ("product_id", "side", "size", "price", "fee", "liquidity", "client_order_id")
+    return {"time": fill.trade_time, **_of(fill, *names)}

@@ -50,21 +50,12 @@ class ServiceLife(Struct):
     floor: int
 
 
-class Order(Struct, kw_only=True):
-    """One order as its events tell it. `since`: wall time at which it came into this status."""
+class Order(Struct):
+    """One order at its last event. `since`: wall time at which it came into this status."""
 
-    client_order_id: str
-    signal_id: str
-    product_id: str
-    side: m.Side
-    order_type: m.OrderType
-    quantity: Decimal
-    limit_price: Decimal | None
-    status: m.OrderStatus
+    event: m.OrderEvent
     since: datetime
-    revision: int = 0
     submitted: bool = False
-    filled_qty: Decimal = Decimal(0)
 
 
 class Signalled(Struct):
@@ -75,7 +66,7 @@ class Signalled(Struct):
 
 
 class Kept(Struct):
-    """Counters and what they rest on."""
+    """Counters and what they rest on. A message counts once however often it is delivered."""
 
     cycle_errors: int = 0
     lives: dict[str, ServiceLife] = field(default_factory=dict)
@@ -95,6 +86,58 @@ class Kept(Struct):
     last_fills: list[m.Fill] = field(default_factory=list)
     signalled: dict[str, Signalled] = field(default_factory=dict)
     unanswered: int = 0
+
+    def on_verdict(self, verdict: m.Verdict) -> None:
+        if self.verdicts_known.first_time(verdict.signal_id):
+            self.verdicts[verdict.reason] = self.verdicts.get(verdict.reason, 0) + 1
+
+    def on_order(self, event: m.OrderEvent) -> None:
+        order = self.open.get(event.client_order_id)
+        known = order.event.revision if order else 0
+        if event.client_order_id in self.finished_known.ids or event.revision <= known:
+            return
+        if order is None:
+            order = self.open[event.client_order_id] = Order(event, sent(event))
+        elif event.status is not order.event.status:
+            order.since = sent(event)
+        order.event = event
+        if event.status is m.OrderStatus.SUBMITTING and not order.submitted:
+            order.submitted = True
+            self.submitted += 1
+        if event.status in m.TERMINAL:
+            self._finish(event, order.submitted)
+
+    def on_fill(self, fill: m.Fill) -> None:
+        if self.fills_known.first_time(fill.id):
+            self.fills[fill.side] = self.fills.get(fill.side, 0) + 1
+            self.fill_notional[fill.side] = self.fill_notional.get(fill.side, Decimal(0)) + fill.price * fill.size
+            self.last_fills = [*self.last_fills, fill][-LAST_FILLS:]
+
+    def on_status(self, status: m.ServiceStatus) -> None:
+        """A service counts its errors anew after each start, on top of the crashes that it survived."""
+        life = self.lives.get(status.service)
+        if life is not None and status.started_at < life.started_at:
+            return
+        if life is not None and status.started_at == life.started_at:
+            counted, life.errors = life.errors, max(life.errors, status.errors)
+        else:
+            counted = life.floor if life else 0
+            self.lives[status.service] = ServiceLife(status.started_at, status.errors, status.errors)
+        self.cycle_errors += max(0, status.errors - counted)
+
+    def on_tooling(self, outcome: m.Tooling) -> None:
+        if not outcome.ok and self.tooling_known.first_time(f"{outcome.id} {outcome.at.isoformat()}"):
+            self.tooling_errors += 1
+
+    def _finish(self, event: m.OrderEvent, submitted: bool) -> None:
+        """An order that traded succeeded, whatever ended it; one that was sent and did not trade failed."""
+        del self.open[event.client_order_id]
+        self.finished_known.first_time(event.client_order_id)
+        self.finished[event.status] = self.finished.get(event.status, 0) + 1
+        if event.filled_qty > 0:
+            self.successful += submitted
+        else:
+            self.failed += submitted
 
 
 class Seen(Struct):

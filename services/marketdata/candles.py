@@ -9,38 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from decimal import Decimal
 
 from msgspec import Struct
 
 from libs.common.messages import Candle, Message
-from services.marketdata.answers import VenueCandle
-from services.marketdata.facts import CandlesFetched, FetchCandles, FetchTrades, TradesFetched
-from services.marketdata.frames import Trade
+from services.marketdata.facts import FetchCandles, Fetched, FetchTrades
+from services.marketdata.wire import Bucket, Trade
 
 PAGE_CANDLES = 350  # the venue gives no more at once
 VENUE_SECONDS_MIN = 60  # the venue has no candles below a minute: those are made of its trades
-RETRY_SECONDS = 5.0  # wall, after a request that the shell gave up
-# The venue's public answers are cached for about a second: a bucket asked for right after its end may lack its last
-# trades.
-REST_DELAY_SECONDS = 2.0
 
 
 class Timing(Struct, frozen=True):
-    """Market seconds."""
+    """Market seconds. A replay has neither late trades nor a cache in front of the venue: no grace, no delay."""
 
     granularity: str
     seconds: int
     grace: float
     rest_delay: float
     warmup_candles: int
-
-    @classmethod
-    def of(cls, granularity: str, seconds: int, grace: float, warmup_candles: int, replay: bool) -> Timing:
-        """A replay has neither late trades nor a cache in front of the venue."""
-        if replay:
-            return cls(granularity, seconds, 0.0, 0.0, warmup_candles)
-        return cls(granularity, seconds, grace, REST_DELAY_SECONDS, warmup_candles)
 
     def floor(self, at: float) -> int:
         """Start of the bucket that holds this time, in unix seconds."""
@@ -51,56 +38,13 @@ class Timing(Struct, frozen=True):
         return self.floor(at.timestamp()) + self.seconds
 
 
-class Bucket(Struct):
-    """A candle under construction."""
-
-    open: Decimal
-    high: Decimal
-    low: Decimal
-    close: Decimal
-    volume: Decimal
-
-    @classmethod
-    def of(cls, trade: Trade) -> Bucket:
-        return cls(trade.price, trade.price, trade.price, trade.price, trade.size)
-
-    def add(self, trade: Trade) -> None:
-        self.high = max(self.high, trade.price)
-        self.low = min(self.low, trade.price)
-        self.close = trade.price
-        self.volume += trade.size
-
-
-class Buckets:
-    """Trades of one product, added by rising trade id, by bucket."""
-
-    def __init__(self, timing: Timing) -> None:
-        self._timing = timing
-        self._open: dict[int, Bucket] = {}
-
-    def add(self, start: int, trade: Trade) -> None:
-        bucket = self._open.get(start)
-        if bucket is None:
-            self._open[start] = Bucket.of(trade)
-        else:
-            bucket.add(trade)
-
-    def pop_before(self, end: int) -> list[tuple[int, Bucket]]:
-        """Take out every bucket that starts before `end`, oldest first."""
-        starts = sorted(start for start in self._open if start < end)
-        return [(start, self._open.pop(start)) for start in starts]
-
-    def clear(self) -> None:
-        self._open.clear()
-
-
 class Hole(Struct):
     """Closed buckets being asked for: [start, end) in unix seconds. Trades are read backwards, down from `until`."""
 
     start: int
     end: int
     until: datetime
-    trades: dict[int, Trade]
+    trades: dict[int, Trade] = {}
     retry_at: float | None = None  # monotonic; None while the answer is awaited
 
 
@@ -112,19 +56,15 @@ class Candles:
         self.published: int | None = None
         self.warm = False  # everything that was closed has been given out once
         self.late = 0  # trades that came after their candle
+        self.hole: Hole | None = None  # what is asked for at present
         self._timing = timing
-        self._buckets = Buckets(timing)
+        self._buckets: dict[int, Bucket] = {}  # by start, each of trades added by rising id
         self._time = 0.0
         self._next: int | None = None  # the first bucket that is not settled
         self._covered = False
         self._whole_from: int | None = None  # the first bucket that the trade stream covers from its beginning
         self._last_id = 0
-        self._hole: Hole | None = None
         self._held = False
-
-    @property
-    def busy(self) -> bool:
-        return self._hole is not None
 
     # -- coverage
 
@@ -147,14 +87,11 @@ class Candles:
         for trade in rising:
             if trade.trade_id > self._last_id:
                 self._last_id = trade.trade_id
-                self._add(trade, snapshot)
-
-    def _add(self, trade: Trade, snapshot: bool) -> None:
-        start = self._timing.floor(trade.time.timestamp())
-        if self._next is None or start >= self._next:
-            self._buckets.add(start, trade)
-        elif not snapshot:
-            self.late += 1
+                start = self._timing.floor(trade.time.timestamp())
+                if self._next is None or start >= self._next:
+                    add(self._buckets, start, trade)
+                elif not snapshot:
+                    self.late += 1
 
     def _resume(self, oldest: Trade) -> None:
         """Go on where the connection before stopped, if the snapshot reaches back to there; else start from it."""
@@ -173,38 +110,36 @@ class Candles:
 
     def advance(self, at: float) -> list[Message]:
         """The venue's time has come to `at` (unix seconds), and every trade before has been taken."""
-        self._time = max(self._time, at)
+        self._time = at
         return self._settle()
 
     def _settle(self) -> list[Message]:
-        if not self._covered or self._whole_from is None or self._hole is not None or self._held:
+        if not self._covered or self._whole_from is None or self.hole is not None or self._held:
             return []
         closed = self._timing.floor(self._time - self._timing.grace)
         if self._next is None:
             self._next = self._first(closed)
         if self._next < min(closed, self._whole_from):
-            return self._ask(
-                self._next, min(self._whole_from, self._timing.floor(self._time - self._timing.rest_delay))
-            )
+            return self._ask(self._next, self._whole_from)
         self.warm = True
         if self._next >= closed:
             return []
-        self._buckets.pop_before(self._next)
+        pop_before(self._buckets, self._next)
         self._next = closed
-        return [self._candle(start, bucket) for start, bucket in self._buckets.pop_before(closed)]
+        return [self._candle(bucket) for bucket in pop_before(self._buckets, closed)]
 
     def _first(self, closed: int) -> int:
         first = closed - self._timing.warmup_candles * self._timing.seconds
         return first if self.published is None else max(first, self.published + self._timing.seconds)
 
-    def _candle(self, start: int, bucket: Bucket | VenueCandle) -> Candle:
-        self.published = start
+    def _candle(self, bucket: Bucket) -> Candle:
+        self.published = bucket.start
         return Candle(
-            id=f"candle-{self.product_id}-{self._timing.granularity}-{start}",
-            at=moment(start + self._timing.seconds),
+            id=f"candle-{self.product_id}-{self._timing.granularity}-{bucket.start}",
+            at=moment(bucket.start + self._timing.seconds),
             product_id=self.product_id,
             granularity=self._timing.granularity,
-            start=moment(start),
+            start=moment(bucket.start),
             open=bucket.open,
             high=bucket.high,
             low=bucket.low,
@@ -215,77 +150,83 @@ class Candles:
     # -- holes
 
     def _ask(self, start: int, end: int) -> list[Message]:
+        end = min(end, self._timing.floor(self._time - self._timing.rest_delay))
         if end <= start:
             self.warm = True  # the last closed bucket is too fresh to be asked for, the rest is there
             return []
         end = min(end, start + PAGE_CANDLES * self._timing.seconds)
-        self._hole = Hole(start, end, moment(end), {})
-        return [self._request(self._hole)]
+        self.hole = Hole(start, end, moment(end))
+        return [self._request(self.hole)]
 
     def _request(self, hole: Hole) -> FetchCandles | FetchTrades:
-        hole.retry_at = None
-        start, end = moment(hole.start), moment(hole.end)
+        product, start = self.product_id, moment(hole.start)
         if self._timing.seconds < VENUE_SECONDS_MIN:
-            label = f"fetch-trades-{self.product_id}-{hole.start}-{hole.until.isoformat()}"
-            return FetchTrades(id=label, product_id=self.product_id, start=start, end=hole.until)
-        label = f"fetch-candles-{self.product_id}-{hole.start}-{hole.end}"
-        return FetchCandles(
-            id=label, product_id=self.product_id, granularity=self._timing.granularity, start=start, end=end
-        )
+            label = f"fetch-trades-{product}-{hole.start}-{hole.until.isoformat()}"
+            return FetchTrades(id=label, product_id=product, start=start, end=hole.until)
+        label, granularity = f"fetch-candles-{product}-{hole.start}-{hole.end}", self._timing.granularity
+        return FetchCandles(id=label, product_id=product, granularity=granularity, start=start, end=moment(hole.end))
 
-    def on_candles(self, answer: CandlesFetched) -> list[Message]:
-        """Take the venue's word for a hole; what lies outside of it (the open bucket) is dropped."""
-        hole = self._hole
-        if hole is None or (answer.start, answer.end) != (moment(hole.start), moment(hole.end)):
+    def on_answer(self, answer: Fetched) -> list[Message]:
+        hole = self.hole
+        if hole is None or answer.request != self._request(hole):
             return []
-        found = {
-            candle.start: candle
-            for candle in answer.candles
-            if hole.start <= candle.start < hole.end and candle.start % self._timing.seconds == 0
-        }
-        return self._filled(hole, sorted(found.items()))
+        if isinstance(answer.request, FetchTrades):
+            return self._on_trades(answer.trades, hole)
+        return self._filled(hole, {b.start: b for b in answer.candles if b.start % self._timing.seconds == 0})
 
-    def on_trades(self, answer: TradesFetched) -> list[Message]:
+    def _on_trades(self, trades: Iterable[Trade], hole: Hole) -> list[Message]:
         """Read on backwards until an answer brings nothing new: how many trades one answer holds is not told.
 
         A single second with more trades than one answer holds cannot be read in full.
         """
-        hole = self._hole
-        if hole is None or (answer.start, answer.end) != (moment(hole.start), hole.until):
-            return []
-        new = [trade for trade in answer.trades if trade.trade_id not in hole.trades]
-        hole.trades.update((trade.trade_id, trade) for trade in new)
-        oldest = min((trade.time for trade in new), default=None)
+        new = {trade.trade_id: trade for trade in trades if trade.trade_id not in hole.trades}
+        hole.trades |= new
+        oldest = min((trade.time for trade in new.values()), default=None)
         if oldest is not None and oldest >= moment(hole.start):
-            hole.until = min(oldest, hole.until)
+            hole.until = oldest
             return [self._request(hole)]
-        buckets = Buckets(self._timing)
+        buckets: dict[int, Bucket] = {}
         for _, trade in sorted(hole.trades.items()):
-            buckets.add(self._timing.floor(trade.time.timestamp()), trade)
-        buckets.pop_before(hole.start)
-        return self._filled(hole, buckets.pop_before(hole.end))
+            add(buckets, self._timing.floor(trade.time.timestamp()), trade)
+        return self._filled(hole, buckets)
 
-    def on_failed(self, monotonic: float) -> None:
-        if self._hole is not None:
-            self._hole.retry_at = monotonic + RETRY_SECONDS
-
-    def _filled(self, hole: Hole, found: Iterable[tuple[int, Bucket | VenueCandle]]) -> list[Message]:
+    def _filled(self, hole: Hole, found: dict[int, Bucket]) -> list[Message]:
+        """Take the venue's word for a hole; what lies outside of it (the open bucket) is dropped."""
         if self._held:
             hole.retry_at = 0.0
             return []
-        self._hole = None
+        self.hole = None
         self._next = hole.end
-        return [*(self._candle(start, bucket) for start, bucket in found), *self._settle()]
+        pop_before(found, hole.start)
+        return [*map(self._candle, pop_before(found, hole.end)), *self._settle()]
 
     def on_pulse(self, monotonic: float, bus_connected: bool) -> list[Message]:
         """Ask again where a request failed. Candles wait while the bus is away: it would drop them."""
         self._held = not bus_connected
-        hole = self._hole
+        hole = self.hole
         if self._held:
             return []
         if hole is not None and hole.retry_at is not None and monotonic >= hole.retry_at:
+            hole.retry_at = None
             return [self._request(hole)]
         return self._settle()
+
+
+def add(buckets: dict[int, Bucket], start: int, trade: Trade) -> None:
+    price = trade.price
+    bucket = buckets.get(start)
+    if bucket is None:
+        buckets[start] = Bucket(start, price, price, price, price, trade.size)
+        return
+    bucket.high = max(bucket.high, price)
+    bucket.low = min(bucket.low, price)
+    bucket.close = price
+    bucket.volume += trade.size
+
+
+def pop_before(buckets: dict[int, Bucket], end: int) -> list[Bucket]:
+    """Take out every bucket that starts before `end`, oldest first."""
+    return [buckets.pop(start) for start in sorted(buckets) if start < end]
 
 
 def moment(seconds: float) -> datetime:

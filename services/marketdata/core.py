@@ -13,27 +13,17 @@ import msgspec
 from msgspec import Struct
 
 from libs.common import messages as m
-from libs.common.messages import Feed
+from services.marketdata import facts as f
 from services.marketdata.candles import Candles, Timing
 from services.marketdata.config import Config
-from services.marketdata.facts import (
-    CandlesFetched,
-    Connected,
-    Disconnected,
-    FetchFailed,
-    FetchProduct,
-    FrameReceived,
-    ProductFetched,
-    Pulse,
-    Reconnect,
-    TradesFetched,
-    Trouble,
-)
 from services.marketdata.feed import Line, Link
-from services.marketdata.frames import MARKET_TRADES, Frame, Heartbeat, Subscriptions, Tickers, Trade, Trades
+from services.marketdata.wire import MARKET_TRADES, Frame, Heartbeat, Subscriptions, Tickers, Trades
 
 FEED_REPEAT_SECONDS = 2.0  # wall; whoever starts late need not wait for a change
-RULES_RETRY_SECONDS = 5.0  # wall, while a product's rules are not known at all
+RETRY_SECONDS = 5.0  # wall, after a request that the shell gave up
+# Market time. The venue's public answers are cached for about a second: a bucket asked for right after its end may
+# lack its last trades.
+REST_DELAY_SECONDS = 2.0
 
 
 class Kept(Struct):
@@ -46,11 +36,15 @@ class Kept(Struct):
 class MarketDataCore:
     """See `libs.common.shell.Core`. `rejected` counts what the venue sent and nobody may use, by reason."""
 
-    def __init__(self, products: tuple[str, ...], timing: Timing, config: Config, replay: bool) -> None:
+    def __init__(
+        self, products: tuple[str, ...], granularity: str, candle_seconds: int, config: Config, replay: bool
+    ) -> None:
+        grace, delay = (0.0, 0.0) if replay else (config.candle_grace_seconds, REST_DELAY_SECONDS)
+        timing = Timing(granularity, candle_seconds, grace, delay, config.warmup_candles)
         self._config = config
         # In a replay market time leaps from one product's tick to the next one's: age says nothing there.
         self._stale = timedelta.max if replay else timedelta(seconds=config.stale_seconds)
-        self._granularity = timing.granularity
+        self._granularity = granularity
         self.lines = {product: Line(product, Candles(product, timing)) for product in products}
         self.rejected: Counter[str] = Counter()
         self._link = Link()
@@ -58,21 +52,27 @@ class MarketDataCore:
         self._repeat_due = 0.0
 
     def on_message(self, message: m.Message, now: datetime) -> list[m.Message]:
-        if isinstance(message, FrameReceived):
-            return self._on_frame(message, now)
         match message:
-            case Pulse():
+            case f.FrameReceived():
+                return self._on_frame(message, now)
+            case f.Pulse():
                 return self._on_pulse(message, now)
             case m.Tick():
                 return self._on_tick(now)
             case m.Recovered():
                 return self._on_recovered(now)
-            case Connected():
-                return self._on_connected(message)
-            case Disconnected():
+            case f.Connected():
+                self._link = Link(message.connection)
+                self._uncover()
+                return []
+            case f.Disconnected():
                 return self._on_disconnected(message, now)
+            case f.Fetched():
+                return self._on_fetched(message, now)
+            case f.FetchFailed():
+                return self._on_failed(message)
             case _:
-                return self._on_answer(message, now)
+                return []  # an installation, for instance: of no interest here
 
     def not_ready(self, now: datetime) -> str:
         return "; ".join(lack for line in self.lines.values() if (lack := line.lacks()))
@@ -80,63 +80,55 @@ class MarketDataCore:
     @property
     def busy(self) -> bool:
         """A replay waits for answers that its results depend on."""
-        return any(line.candles.busy or (line.rules is None and line.rules_asked) for line in self.lines.values())
+        return any(line.candles.hole or (line.rules is None and line.rules_due is None) for line in self.lines.values())
 
     def dump(self) -> bytes:
-        published = {line.product_id: line.candles.published for line in self.lines.values()}
+        published = {product: line.candles.published for product, line in self.lines.items()}
         known = {product: start for product, start in published.items() if start is not None}
         return msgspec.json.encode(Kept(self._granularity, known))
 
     def restore(self, raw: bytes) -> None:
         kept = msgspec.json.decode(raw, type=Kept)
         if kept.granularity == self._granularity:
-            for product, start in kept.published.items():
-                if product in self.lines:
-                    self.lines[product].candles.published = start
+            for product, line in self.lines.items():
+                line.candles.published = kept.published.get(product)
 
     # -- connection
 
     def _on_recovered(self, now: datetime) -> list[m.Message]:
         for line in self.lines.values():
             line.since = now
-        begin = Reconnect(id="reconnect-0", connection=0, trouble=Trouble.START, detail="first connection")
+        begin = f.Reconnect(id="reconnect-0", connection=0, trouble=f.Trouble.START, detail="first connection")
         return [*(line.feed_state(now) for line in self.lines.values()), begin]
 
-    def _on_connected(self, message: Connected) -> list[m.Message]:
-        self._link = Link(message.connection)
-        self._uncover()
-        return []
+    def _on_disconnected(self, message: f.Disconnected, now: datetime) -> list[m.Message]:
+        """Of no interest for a connection before the present one, or if it was our own doing: the state tells the
+        cause already."""
+        if message.connection and (message.connection != self._link.number or self._link.broken):
+            return []
+        return self._lose(m.Feed.RECONNECTING, message.trouble, message.detail, now)
 
-    def _on_disconnected(self, message: Disconnected, now: datetime) -> list[m.Message]:
-        if message.connection != self._link.number and message.connection != 0:
-            return []  # one before the present one
-        if self._link.broken and message.connection != 0:
-            return []  # our own doing: the state tells the cause already
-        self._link.broken = True
-        self._uncover()
-        return self._turn(Feed.RECONNECTING, f"{message.trouble}: {message.detail}", now)
-
-    def _break(self, trouble: Trouble, detail: str, now: datetime) -> list[m.Message]:
-        """Trust nothing of this connection from here on, and have a new one made."""
-        self._link.broken = True
-        self._uncover()
+    def _break(self, trouble: f.Trouble, detail: str, now: datetime) -> list[m.Message]:
+        """Have a new connection made."""
         number = self._link.number
-        gap = trouble in (Trouble.SEQUENCE_GAP, Trouble.HEARTBEAT_GAP)
-        states = self._turn(Feed.GAP if gap else Feed.RECONNECTING, f"{trouble}: {detail}", now)
-        command = Reconnect(id=f"reconnect-{number}", at=now, connection=number, trouble=trouble, detail=detail)
+        states = self._lose(m.Feed.GAP if trouble in f.GAPS else m.Feed.RECONNECTING, trouble, detail, now)
+        command = f.Reconnect(id=f"reconnect-{number}", at=now, connection=number, trouble=trouble, detail=detail)
         return [*states, command]
+
+    def _lose(self, state: m.Feed, trouble: f.Trouble, detail: str, now: datetime) -> list[m.Message]:
+        """Trust nothing of this connection from here on."""
+        self._link.broken = True
+        self._uncover()
+        return [message for line in self.lines.values() for message in line.turn(state, f"{trouble}: {detail}", now)]
 
     def _uncover(self) -> None:
         for line in self.lines.values():
             line.quoted = False
             line.candles.lose()
 
-    def _turn(self, state: Feed, reason: str, now: datetime) -> list[m.Message]:
-        return [message for line in self.lines.values() for message in line.turn(state, reason, now)]
-
     # -- frames
 
-    def _on_frame(self, message: FrameReceived, now: datetime) -> list[m.Message]:
+    def _on_frame(self, message: f.FrameReceived, now: datetime) -> list[m.Message]:
         link, frame = self._link, message.frame
         if message.connection != link.number or link.broken:
             return []
@@ -160,43 +152,36 @@ class MarketDataCore:
     def _on_error(self, text: str, now: datetime) -> list[m.Message]:
         """Nothing else tells of a refused subscription. Once all are confirmed, an error is no concern of ours."""
         if self._link.missing(self.lines):
-            return self._break(Trouble.ERROR_FRAME, text, now)
+            return self._break(f.Trouble.ERROR_FRAME, text, now)
         self.rejected["error_frame"] += 1
         return []
 
     def _take(self, frame: Frame, received_at: datetime) -> list[m.Message]:
-        quotes: dict[str, m.Message] = {}
+        """Gives one mark per product, the last."""
+        marks: dict[str, m.Message] = {}
         for event in frame.events:
             if isinstance(event, Tickers):
-                quotes.update(self._quotes(event, frame, received_at))
-            elif isinstance(event, Trades):
-                self._trades(event)
-            elif isinstance(event, Subscriptions):
-                for line in self.lines.values():
-                    if self._link.subscribed(MARKET_TRADES, line.product_id):
-                        line.candles.acknowledge(frame.timestamp)
-        return list(quotes.values())
+                marks |= self._quotes(event, frame, received_at)
+                continue
+            for product, line in self.lines.items():
+                if isinstance(event, Trades):
+                    trades = [trade for trade in event.trades if trade.product_id == product]
+                    if trades:
+                        line.candles.take(trades, event.snapshot)
+                elif isinstance(event, Subscriptions) and self._link.subscribed(MARKET_TRADES, product):
+                    line.candles.acknowledge(frame.timestamp)
+        return list(marks.values())
 
     def _quotes(self, event: Tickers, frame: Frame, received_at: datetime) -> dict[str, m.Message]:
-        quotes: dict[str, m.Message] = {}
+        marks: dict[str, m.Message] = {}
         for ticker in event.tickers:
-            line = self.lines.get(ticker.product_id)
-            if line is None:
-                continue
-            mark = line.quote(ticker, frame, received_at)
-            if isinstance(mark, str):
-                self.rejected[mark] += 1
-            else:
-                quotes[ticker.product_id] = mark
-        return quotes
-
-    def _trades(self, event: Trades) -> None:
-        by_product: dict[str, list[Trade]] = {}
-        for trade in event.trades:
-            by_product.setdefault(trade.product_id, []).append(trade)
-        for product, trades in by_product.items():
-            if product in self.lines:
-                self.lines[product].candles.take(trades, event.snapshot)
+            if ticker.product_id in self.lines:
+                mark = self.lines[ticker.product_id].quote(ticker, frame, received_at)
+                if isinstance(mark, str):
+                    self.rejected[mark] += 1
+                else:
+                    marks[ticker.product_id] = mark
+        return marks
 
     # -- freshness
 
@@ -204,78 +189,61 @@ class MarketDataCore:
         """A heartbeat on a gapless connection: every price still holds. One that comes too late says nothing."""
         if now - at > self._stale or self._link.missing(self.lines):
             return []
-        out: list[m.Message] = []
-        for line in self.lines.values():
-            if line.quoted and (mark := line.confirm(at, received_at)) is not None:
-                out.append(mark)
-        return out
+        quoted = [line for line in self.lines.values() if line.quoted]
+        return [mark for line in quoted if (mark := line.confirm(at, received_at)) is not None]
 
     def _revive(self, now: datetime) -> list[m.Message]:
-        waiting = [line for line in self.lines.values() if line.state is not Feed.LIVE and line.quoted]
+        waiting = [line for line in self.lines.values() if line.state is not m.Feed.LIVE and line.quoted]
         if not waiting or self._link.missing(self.lines):
             return []
-        fresh = [line for line in waiting if (age := line.age(now)) is not None and age <= self._stale]
-        return [message for line in fresh for message in line.turn(Feed.LIVE, "gapless", now)]
+        fresh = [line for line in waiting if line.age(now) <= self._stale]
+        return [message for line in fresh for message in line.turn(m.Feed.LIVE, "gapless", now)]
 
     def _on_tick(self, now: datetime) -> list[m.Message]:
-        out: list[m.Message] = []
-        for line in self.lines.values():
-            age = line.age(now)
-            if line.state is Feed.LIVE and age is not None and age > self._stale:
-                out += line.turn(Feed.STALE, f"no confirmation for more than {self._config.stale_seconds:g} s", now)
-        return out
+        reason = f"no confirmation for more than {self._config.stale_seconds:g} s"
+        old = [line for line in self.lines.values() if line.state is m.Feed.LIVE and line.age(now) > self._stale]
+        return [message for line in old for message in line.turn(m.Feed.STALE, reason, now)]
 
     # -- wall time
 
-    def _on_pulse(self, pulse: Pulse, now: datetime) -> list[m.Message]:
+    def _on_pulse(self, pulse: f.Pulse, now: datetime) -> list[m.Message]:
         self._monotonic = pulse.monotonic
         out = self._watch(pulse, now)
-        for line in self.lines.values():
+        for product, line in self.lines.items():
             out += line.candles.on_pulse(pulse.monotonic, pulse.bus_connected)
-            if pulse.monotonic >= line.rules_due and not line.rules_asked:
-                line.rules_asked = True
-                out.append(FetchProduct(id=f"fetch-product-{line.product_id}", at=now, product_id=line.product_id))
+            if line.rules_due is not None and pulse.monotonic >= line.rules_due:
+                line.rules_due = None
+                out.append(f.FetchProduct(id=f"fetch-product-{product}", at=now, product_id=product))
         if pulse.monotonic >= self._repeat_due:
             self._repeat_due = pulse.monotonic + FEED_REPEAT_SECONDS
             out += [line.feed_state(now) for line in self.lines.values()]
         return out
 
-    def _watch(self, pulse: Pulse, now: datetime) -> list[m.Message]:
+    def _watch(self, pulse: f.Pulse, now: datetime) -> list[m.Message]:
         if self._link.broken or pulse.connection != self._link.number:
             return []
         if pulse.silent_seconds > self._config.silent_seconds:
-            return self._break(Trouble.SILENT_SOCKET, f"no frame for {pulse.silent_seconds:.1f} s", now)
+            return self._break(f.Trouble.SILENT_SOCKET, f"no frame for {pulse.silent_seconds:.1f} s", now)
         if pulse.connected_seconds > self._config.ack_seconds and (missing := self._link.missing(self.lines)):
-            return self._break(Trouble.ACK_MISSING, f"not confirmed: {', '.join(missing)}", now)
+            return self._break(f.Trouble.ACK_MISSING, f"not confirmed: {', '.join(missing)}", now)
         return []
 
     # -- answers
 
-    def _on_answer(self, message: m.Message, now: datetime) -> list[m.Message]:
-        match message:
-            case CandlesFetched():
-                return self.lines[message.product_id].candles.on_candles(message)
-            case TradesFetched():
-                return self.lines[message.product_id].candles.on_trades(message)
-            case ProductFetched():
-                return self._on_product(message.product, now)
-            case FetchFailed():
-                return self._on_failed(message)
-            case _:
-                return []  # an installation, for instance: of no interest here
-
-    def _on_product(self, rules: m.Product, now: datetime) -> list[m.Message]:
-        line = self.lines[rules.product_id]
-        line.rules = msgspec.structs.replace(rules, id=f"product-{rules.product_id}-{now.isoformat()}", at=now)
-        line.rules_asked = False
+    def _on_fetched(self, answer: f.Fetched, now: datetime) -> list[m.Message]:
+        product = answer.request.product_id
+        line = self.lines[product]
+        if answer.product is None:
+            return line.candles.on_answer(answer)
+        line.rules = msgspec.structs.replace(answer.product, id=f"product-{product}-{now.isoformat()}", at=now)
         line.rules_due = self._monotonic + self._config.product_refresh_seconds
         return [line.rules]
 
-    def _on_failed(self, message: FetchFailed) -> list[m.Message]:
+    def _on_failed(self, message: f.FetchFailed) -> list[m.Message]:
         line = self.lines[message.request.product_id]
-        if isinstance(message.request, FetchProduct):
-            line.rules_asked = False
-            line.rules_due = self._monotonic + RULES_RETRY_SECONDS
-        else:
-            line.candles.on_failed(self._monotonic)
+        due = self._monotonic + RETRY_SECONDS
+        if isinstance(message.request, f.FetchProduct):
+            line.rules_due = due
+        elif line.candles.hole is not None:
+            line.candles.hole.retry_at = due
         return []

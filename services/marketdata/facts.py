@@ -6,8 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from libs.common import messages as m
-from services.marketdata.answers import VenueCandle
-from services.marketdata.frames import Frame, Trade
+from services.marketdata.wire import Bucket, Frame, Trade
 
 
 class Trouble(StrEnum):
@@ -23,7 +22,10 @@ class Trouble(StrEnum):
     CONNECT_FAILED = "connect_failed"
 
 
-# -- what happened
+GAPS = (Trouble.SEQUENCE_GAP, Trouble.HEARTBEAT_GAP)
+
+
+# -- the connection
 
 
 class Connected(m.Message, frozen=True, kw_only=True):
@@ -59,33 +61,15 @@ class Pulse(m.Tick, frozen=True, kw_only=True):
     bus_connected: bool
 
 
-class CandlesFetched(m.Message, frozen=True, kw_only=True):
-    product_id: str
-    start: datetime
-    end: datetime
-    candles: tuple[VenueCandle, ...]
-
-
-class TradesFetched(m.Message, frozen=True, kw_only=True):
-    product_id: str
-    start: datetime
-    end: datetime
-    trades: tuple[Trade, ...]
-
-
-class ProductFetched(m.Message, frozen=True, kw_only=True):
-    product: m.Product
-
-
-# -- what shall be done
-
-
 class Reconnect(m.Message, frozen=True, kw_only=True):
-    """Give up this connection and make a new one: its snapshots are the way back to a known state."""
+    """To do: give up this connection and make a new one; its snapshots are the way back to a known state."""
 
     connection: int
     trouble: Trouble
     detail: str
+
+
+# -- REST: what to ask for, and what came of it
 
 
 class FetchCandles(m.Message, frozen=True, kw_only=True):
@@ -110,6 +94,15 @@ class FetchProduct(m.Message, frozen=True, kw_only=True):
 
 
 Fetch = FetchCandles | FetchTrades | FetchProduct
+
+
+class Fetched(m.Message, frozen=True, kw_only=True):
+    """The answer; what was not asked for is left out."""
+
+    request: Fetch
+    candles: tuple[Bucket, ...] = ()
+    trades: tuple[Trade, ...] = ()
+    product: m.Product | None = None
 
 
 class FetchFailed(m.Message, frozen=True, kw_only=True):

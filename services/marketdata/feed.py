@@ -11,9 +11,8 @@ import msgspec
 from libs.common.messages import EPOCH, Feed, FeedState, Mark, Product
 from services.marketdata.candles import Candles
 from services.marketdata.facts import Trouble
-from services.marketdata.frames import CHANNELS, HEARTBEATS, Frame, Heartbeat, Subscriptions, Ticker
+from services.marketdata.wire import CHANNELS, HEARTBEATS, Frame, Heartbeat, Subscriptions, Ticker
 
-TWO = Decimal(2)
 # Heartbeats come every second, give or take: each of them confirms, a burst of them does so once.
 CONFIRM_SPACING = timedelta(seconds=0.9)
 
@@ -70,8 +69,7 @@ class Line:
         self.reason = Trouble.START.value
         self.since = EPOCH
         self.rules: Product | None = None
-        self.rules_asked = False
-        self.rules_due = 0.0  # monotonic
+        self.rules_due: float | None = 0.0  # monotonic; None while the answer is awaited
         self._heartbeat_at = EPOCH
 
     def quote(self, ticker: Ticker, frame: Frame, received_at: datetime) -> Mark | str:
@@ -83,20 +81,20 @@ class Line:
         before = self.mark
         moved = before is None or (before.bid, before.ask, before.last) != (ticker.bid, ticker.ask, ticker.price)
         self.quoted = True
-        return self._keep(
-            Mark(
-                id=mark_id(self.product_id, frame.timestamp, frame.sequence),
-                at=frame.timestamp,
-                product_id=self.product_id,
-                bid=ticker.bid,
-                ask=ticker.ask,
-                last=ticker.price,
-                mid=(ticker.bid + ticker.ask) / TWO,
-                price_time=frame.timestamp if moved or before is None else before.price_time,
-                sequence=frame.sequence,
-                received_at=received_at,
-            )
+        self.marks += 1
+        self.mark = Mark(
+            id=mark_id(self.product_id, frame.timestamp, frame.sequence),
+            at=frame.timestamp,
+            product_id=self.product_id,
+            bid=ticker.bid,
+            ask=ticker.ask,
+            last=ticker.price,
+            mid=(ticker.bid + ticker.ask) / Decimal(2),
+            price_time=frame.timestamp if moved or before is None else before.price_time,
+            sequence=frame.sequence,
+            received_at=received_at,
         )
+        return self.mark
 
     def confirm(self, at: datetime, received_at: datetime) -> Mark | None:
         """The last mark once more, known to hold at `at`; None where it says nothing new.
@@ -109,16 +107,13 @@ class Line:
             return None
         self._heartbeat_at = at
         label = mark_id(self.product_id, at, mark.sequence)
-        return self._keep(msgspec.structs.replace(mark, id=label, at=at, received_at=received_at))
-
-    def _keep(self, mark: Mark) -> Mark:
-        self.mark = mark
         self.marks += 1
-        return mark
+        self.mark = msgspec.structs.replace(mark, id=label, at=at, received_at=received_at)
+        return self.mark
 
-    def age(self, now: datetime) -> timedelta | None:
-        """Market time since the last confirmation; None before the first."""
-        return None if self.mark is None else now - self.mark.at
+    def age(self, now: datetime) -> timedelta:
+        """Market time since the last confirmation; endless before the first."""
+        return timedelta.max if self.mark is None else now - self.mark.at
 
     def turn(self, state: Feed, reason: str, now: datetime) -> list[FeedState]:
         """Enter a state; gives the message if that is news."""
@@ -130,14 +125,8 @@ class Line:
         return [self.feed_state(now)]
 
     def feed_state(self, now: datetime) -> FeedState:
-        return FeedState(
-            id=f"feed-{self.product_id}-{self.state}-{now.isoformat()}",
-            at=now,
-            product_id=self.product_id,
-            state=self.state,
-            reason=self.reason,
-            since=self.since,
-        )
+        label, product = f"feed-{self.product_id}-{self.state}-{now.isoformat()}", self.product_id
+        return FeedState(id=label, at=now, product_id=product, state=self.state, reason=self.reason, since=self.since)
 
     def lacks(self) -> str:
         """What it still needs to serve anybody; empty when nothing."""

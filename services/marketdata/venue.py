@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from datetime import datetime
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -17,10 +16,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from libs.common.errors import Rejected, Retryable
-from libs.common.messages import Product
-from services.marketdata.answers import VenueCandle, parse_candles, parse_product, parse_trades
 from services.marketdata.candles import PAGE_CANDLES
-from services.marketdata.frames import CHANNELS, HEARTBEATS, Trade
+from services.marketdata.facts import Fetch, FetchCandles, Fetched, FetchProduct, FetchTrades
+from services.marketdata.wire import CHANNELS, HEARTBEATS, parse_candles, parse_product, parse_trades
 
 BASE_PATH = "/api/v3/brokerage"
 FRAME_BYTES_MAX = 64 * 1024 * 1024  # snapshots come as one message of several MB
@@ -47,32 +45,19 @@ class MarketConnection(Protocol):
 
     async def read(self) -> bytes | str:
         """The next message. Raises Retryable once the connection is over."""
-        ...
 
     def abort(self) -> None:
         """End it at once, without a farewell that a silent peer would not answer. `read` raises then."""
-        ...
 
     async def close(self) -> None:
         """End it politely. Does not raise."""
-        ...
 
 
 class MarketVenue(Protocol):
-    """What marketdata needs of a venue. Every method raises Retryable or Rejected."""
+    """What marketdata needs of a venue. Both methods raise Retryable or Rejected."""
 
     async def connect(self) -> MarketConnection: ...
-    async def product(self, product_id: str) -> Product: ...
-
-    async def candles(
-        self, product_id: str, granularity: str, start: datetime, end: datetime
-    ) -> tuple[VenueCandle, ...]:
-        """At least the buckets with `start <= bucket < end` that had trades, in any order."""
-        ...
-
-    async def trades(self, product_id: str, start: datetime, end: datetime) -> tuple[Trade, ...]:
-        """The newest trades of `start <= time <= end` that one answer holds, in any order."""
-        ...
+    async def fetch(self, request: Fetch) -> Fetched: ...
 
 
 class Socket:
@@ -131,40 +116,36 @@ class CoinbaseMarket:
                 compression=None,  # small frames: inflating costs more than it saves
                 proxy=None if is_local(self._ws_url) else True,
             )
+            socket = Socket(connection)
+            await socket.subscribe(self._products)
         except (OSError, WebSocketException) as error:
             raise Retryable(f"{type(error).__name__}: {error}") from None
-        socket = Socket(connection)
-        try:
-            await socket.subscribe(self._products)
-        except ConnectionClosed as error:
-            raise Retryable(str(error)) from None
         return socket
 
-    async def product(self, product_id: str) -> Product:
-        product = parse_product(await self._get(f"/market/products/{product_id}", {}))
-        if product.product_id != product_id:
-            raise Rejected("wrong_product", f"asked for {product_id}, got {product.product_id}")
-        return product
-
-    async def candles(
-        self, product_id: str, granularity: str, start: datetime, end: datetime
-    ) -> tuple[VenueCandle, ...]:
-        query = {
-            "start": str(int(start.timestamp())),
-            # A second before the end: the same buckets, whether the venue counts the end in or not.
-            "end": str(int(end.timestamp()) - 1),
-            "granularity": NAMES[granularity],
-            "limit": str(PAGE_CANDLES),
-        }
-        return parse_candles(await self._get(f"/market/products/{product_id}/candles", query))
-
-    async def trades(self, product_id: str, start: datetime, end: datetime) -> tuple[Trade, ...]:
-        query = {
-            "limit": str(TRADES_MAX),
-            "start": str(math.floor(start.timestamp())),
-            "end": str(math.ceil(end.timestamp())),
-        }
-        return parse_trades(await self._get(f"/market/products/{product_id}/ticker", query))
+    async def fetch(self, request: Fetch) -> Fetched:
+        label, path = f"answer-{request.id}", f"/market/products/{request.product_id}"
+        match request:
+            case FetchCandles():
+                start, end = int(request.start.timestamp()), int(request.end.timestamp())
+                query = {
+                    "start": str(start),
+                    # A second before the end: the same buckets, whether the venue counts the end in or not.
+                    "end": str(end - 1),
+                    "granularity": NAMES[request.granularity],
+                    "limit": str(PAGE_CANDLES),
+                }
+                candles = parse_candles(await self._get(f"{path}/candles", query))
+                return Fetched(id=label, request=request, candles=candles)
+            case FetchTrades():
+                start, end = math.floor(request.start.timestamp()), math.ceil(request.end.timestamp())
+                query = {"limit": str(TRADES_MAX), "start": str(start), "end": str(end)}
+                trades = parse_trades(await self._get(f"{path}/ticker", query))
+                return Fetched(id=label, request=request, trades=trades)
+            case FetchProduct():
+                product = parse_product(await self._get(path, {}))
+                if product.product_id != request.product_id:
+                    raise Rejected("wrong_product", f"asked for {request.product_id}, got {product.product_id}")
+                return Fetched(id=label, request=request, product=product)
 
     async def _get(self, path: str, query: dict[str, str]) -> bytes:
         try:

@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TypeVar
 
+import msgspec
+
 from libs.common import messages as m
 from services.execution import inputs as i
 from services.execution.config import ExecutionConfig
@@ -120,7 +122,7 @@ class Story:
     """`tell` feeds messages; the ledger is what became durable, `said` everything else the core gave."""
 
     def __init__(self, ledger: list[m.Message] | None = None, start: bool = True) -> None:
-        self.core = ExecutionCore(ExecutionConfig(jwt_seconds=10, jwt_margin_seconds=1), ("BTC-USD",))
+        self.core = ExecutionCore(ExecutionConfig(jwt_seconds=10, jwt_margin_seconds=1))
         self.ledger: list[m.Message] = []
         self.said: list[m.Message] = []
         self.now = NOON
@@ -136,6 +138,8 @@ class Story:
 
     def tell(self, *messages: m.Message) -> Story:
         for message in messages:
+            if isinstance(message, i.Found | i.NotFound | i.AskFailed | i.OrderSeen):
+                message = self.answering(message)
             if isinstance(message, m.Verdict):
                 self.ledger.append(message)
             for output in self.core.on_message(message, self.now):
@@ -145,6 +149,13 @@ class Story:
                 else:
                     self.said.append(output)
         return self
+
+    def answering(self, answer: T) -> T:
+        """As the shell does: an answer bears the id of its question, here the latest about that order."""
+        questions = [said for said in self.said if isinstance(said, i.Find | i.Query)]
+        key = getattr(answer, "client_order_id", "")
+        latest = next((question.id for question in reversed(questions) if question.client_order_id == key), answer.id)
+        return msgspec.structs.replace(answer, id=latest)
 
     def all(self, kind: type[T]) -> list[T]:
         return [message for message in self.said if isinstance(message, kind)]

@@ -307,6 +307,7 @@ def test_the_opening_balances_are_recorded_once_and_only_before_the_first_order(
     account = i.AccountSeen(
         id="a",
         epoch=0,
+        ledger_sequence=0,
         balances={"USD": m.Balance(available=Decimal(90), hold=Decimal(10))},
         taker_fee_rate=Decimal(0),
         maker_fee_rate=Decimal(0),
@@ -318,13 +319,116 @@ def test_the_opening_balances_are_recorded_once_and_only_before_the_first_order(
 
 def test_an_account_read_while_orders_moved_is_not_settled() -> None:
     story = Story()
-    epoch = story.all(i.FetchAccount)[-1].epoch
+    epoch = story.core.epoch
     story.tell(verdict(), placed(), seen(filled="1", fills=(("a", "100", "1"),)))
     zero = Decimal(0)
-    stale = i.AccountSeen(id="a", epoch=epoch, balances={}, taker_fee_rate=zero, maker_fee_rate=zero)
-    fresh = msgspec.structs.replace(stale, epoch=story.all(i.FetchAccount)[-1].epoch)
+    stale = i.AccountSeen(id="a", epoch=epoch, ledger_sequence=7, balances={}, taker_fee_rate=zero, maker_fee_rate=zero)
+    fresh = msgspec.structs.replace(stale, epoch=story.core.epoch)
     story.tell(stale, fresh)
     assert [account.settled for account in story.all(m.Account)] == [False, True]
+
+
+def canceled(story: Story) -> list[str]:
+    return [cancel.client_order_id for cancel in story.all(i.Cancel)]
+
+
+def test_an_entry_that_comes_to_rest_after_the_halt_is_canceled_at_once() -> None:
+    story = Story().tell(verdict(gtc=True), trading(m.Trading.HALTED, 2))
+    assert canceled(story) == []
+    story.tell(placed(), seen(status=S.ACCEPTED))
+    assert canceled(story) == [key()]
+
+
+def test_a_cancel_that_did_not_work_is_repeated_at_every_look() -> None:
+    story = Story().tell(verdict(gtc=True), placed(), trading(m.Trading.REDUCING, 2))
+    story.tell(*[seen(status=S.ACCEPTED)] * 3)
+    assert canceled(story) == [key()] * 4
+
+
+def test_an_entry_found_resting_at_a_start_under_a_halt_is_canceled() -> None:
+    ledger = Story().tell(verdict(gtc=True), placed()).ledger
+    story = Story(ledger, start=False)
+    story.core.on_message(trading(m.Trading.HALTED, 2), NOON)
+    assert canceled(story.tell(m.Recovered(id="recovered"))) == [key()]
+
+
+def test_an_impossible_step_on_the_ledger_is_taken_and_shown_and_stops_no_start() -> None:
+    story = Story().tell(verdict(), unknown())
+    step = [fact for fact in story.ledger if isinstance(fact, m.OrderEvent)][-1]
+    ledger = [*story.ledger, msgspec.structs.replace(step, id="x", revision=3, status=S.FILLED)]
+    again = Story(ledger)
+    assert again.core.anomalies == 1
+    assert not again.core.busy
+
+
+def test_a_submission_of_another_process_is_asked_about_and_never_sent_by_us() -> None:
+    """Two processes at the takeover of the lease: the other one's event is read while we run."""
+    submitting = Story().tell(verdict()).ledger[-1]
+    assert Story([verdict(), submitting]).all(i.Place) == []
+    running = Story()
+    running.core.on_message(trading(m.Trading.HALTED, 0), NOON)
+    assert running.core.on_message(verdict(), NOON) != []  # our own answer, a denial, lost the write
+    running.tell(submitting)
+    assert running.all(i.Place) == []
+    assert running.statuses == [S.UNKNOWN]
+
+
+def test_questions_about_one_order_do_not_multiply_with_news() -> None:
+    story = Story().tell(verdict(gtc=True), placed())
+    for number in range(1, 20):
+        filled = str(number / 100)
+        fills = tuple((f"e{n}", "100", "0.01") for n in range(number))
+        first = story.all(i.Query)[-1]
+        story.tell(i.UserUpdate(id="u", order=msgspec.structs.replace(seen().order, filled_qty=Decimal(filled))))
+        story.tell(seen(status=S.ACCEPTED, filled=filled, fills=fills))
+        asked = len(story.all(i.Query))
+        stale = msgspec.structs.replace(seen(status=S.ACCEPTED, filled=filled, fills=fills), id=first.id)
+        assert story.core.on_message(stale, NOON) == []
+        assert len(story.all(i.Query)) == asked == 1 + 2 * number
+
+
+@pytest.mark.parametrize("answer", ["filled nothing", "no size", "another side", "another product", "another order"])
+def test_an_answer_that_contradicts_the_order_books_and_ends_nothing(answer: str) -> None:
+    good = seen(filled="1", fills=(("a", "100", "1"),))
+    change = msgspec.structs.replace
+    bad = {
+        "filled nothing": seen(filled="0"),
+        "no size": change(good, order=change(good.order, filled_qty=None), fills=()),
+        "another side": change(good, fills=(change(good.fills[0], side=m.Side.SELL),)),
+        "another product": change(good, fills=(change(good.fills[0], product_id=""),)),
+        "another order": change(good, order=change(good.order, venue_order_id="v2")),
+    }[answer]
+    story = Story().tell(verdict(), placed(), bad)
+    assert story.statuses == [S.SUBMITTING, S.ACCEPTED]
+    assert story.fills == []
+    assert len(story.all(i.Query)) == 2
+    assert story.core.anomalies == 1
+    assert story.tell(good).statuses[-1] is S.FILLED
+
+
+def test_the_same_fill_twice_in_one_answer_counts_once() -> None:
+    story = Story().tell(verdict(), placed(), seen(filled="1", fills=(("a", "9", "0.4"), ("a", "9", "0.4"))))
+    assert story.core.state.positions == {"BTC-USD": Decimal("0.4")}
+
+
+def test_an_approval_under_a_newer_trading_state_than_we_know_is_left_to_the_check_before_the_post() -> None:
+    story = Story()
+    story.core.on_message(trading(m.Trading.HALTED, 5), NOON)
+    assert story.tell(verdict(revision=6)).statuses == [S.SUBMITTING]
+
+
+def test_two_sales_found_at_start_share_what_is_held() -> None:
+    story = bought()
+    sales = [verdict(name, m.Side.SELL, "0.7", reduce_only=True) for name in ("s2", "s3")]
+    again = Story([*story.ledger, *sales])
+    assert [place.order.quantity for place in again.all(i.Place)] == [Decimal("0.7"), Decimal("0.3000")]
+
+
+def test_news_of_an_order_that_we_had_ended_is_an_anomaly() -> None:
+    story = Story().tell(verdict(), unknown(), not_found(12), not_found(13))
+    assert story.statuses[-1] is S.REJECTED
+    story.tell(placed(), i.UserUpdate(id="u", order=seen(filled="1").order))
+    assert story.core.anomalies == 2
 
 
 def test_terminal_states_have_no_way_out() -> None:

@@ -32,7 +32,6 @@ def test_a_recorded_refusal_gives_the_venues_reason() -> None:
         ({"new_order_failure_reason": "A", "preview_failure_reason": "B", "error": "C"}, "A"),
         ({"new_order_failure_reason": "UNKNOWN_FAILURE_REASON", "preview_failure_reason": "B", "error": "C"}, "B"),
         ({"error": "C"}, "C"),
-        ({}, "UNKNOWN_FAILURE_REASON"),
     ],
 )
 def test_the_reason_is_looked_for_in_three_places(failure: dict[str, str], reason: str) -> None:
@@ -42,7 +41,18 @@ def test_the_reason_is_looked_for_in_three_places(failure: dict[str, str], reaso
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"<html>502</html>", b"null", b"{}", b'{"success":true}', b'{"success":true,"success_response":{}}']
+    "data",
+    [
+        b"",
+        b"<html>502</html>",
+        b"null",
+        b"{}",
+        b'{"success":true}',
+        b'{"success":true,"success_response":{}}',
+        b'{"success":false}',
+        b'{"success":false,"error_response":{"error":"UNKNOWN_FAILURE_REASON"}}',
+        b'{"success":false,"error_response":{"error":"INVALID_ARGUMENT","message":"DUPLICATE_CLIENT_ORDER_ID"}}',
+    ],
 )
 def test_an_unreadable_answer_to_an_order_is_an_unknown_outcome(data: bytes) -> None:
     with pytest.raises(OutcomeUnknown):
@@ -78,6 +88,13 @@ def test_a_word_that_we_do_not_know_is_no_status() -> None:
     page["orders"][0]["status"] = "UNKNOWN_ORDER_STATUS"
     order = parse.parse_orders(json.dumps(page).encode())[0][0]
     assert (order.status, order.status_word) == (None, "UNKNOWN_ORDER_STATUS")
+
+
+def test_an_order_that_cannot_be_read_does_not_hide_ours_in_the_same_frame() -> None:
+    ours = {"order_id": "v", "client_order_id": "c", "product_id": "BTC-USD", "order_side": "BUY", "status": "OPEN"}
+    orders = [{**ours, "order_side": "NEITHER"}, {}, {**ours, "order_id": ""}, ours]
+    frame = json.dumps({"channel": "user", "events": [{"type": "snapshot", "orders": orders}]})
+    assert [order.client_order_id for order in parse.parse_user_frame(frame)] == ["c"]
 
 
 def test_the_venues_error_frame_is_a_refusal() -> None:

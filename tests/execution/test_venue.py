@@ -114,8 +114,10 @@ async def resets(request: web.Request) -> web.Response:
         answering("<html>", 200),
         answering({"success": True}, 200),
         answering({"success": False, "error_response": {"error": "DUPLICATE_CLIENT_ORDER_ID"}}),
+        answering({"error": "DUPLICATE_CLIENT_ORDER_ID"}, 400),
+        answering("", 408),
     ],
-    ids=["timeout", "reset", "502 HTML", "500", "200 HTML", "no id", "duplicate id"],
+    ids=["timeout", "reset", "502 HTML", "500", "200 HTML", "no id", "duplicate id", "duplicate id in a 400", "408"],
 )
 async def test_an_order_without_a_readable_answer_has_an_unknown_outcome(handler: Handler) -> None:
     async with venue_that(handler) as venue:
@@ -179,6 +181,28 @@ async def test_every_page_of_the_listing_is_read_before_an_order_counts_as_missi
         assert found is not None
         assert found.venue_order_id == "v3"
         assert await venue.find("c9", "BTC-USD", SystemClock().wall()) is None
+
+
+async def test_pages_that_go_round_in_a_circle_are_no_answer() -> None:
+    async with venue_that(answering({"orders": [], "has_next": True, "cursor": "1"})) as venue:
+        with pytest.raises(OutcomeUnknown, match="came twice"):
+            await venue.find("c1", "BTC-USD", SystemClock().wall())
+
+
+async def test_a_request_is_not_sent_when_the_caller_no_longer_allows_it() -> None:
+    calls: list[str] = []
+
+    async def count(request: web.Request) -> web.Response:
+        calls.append(request.path)
+        return web.json_response(CREATED)
+
+    def stop(expires_at: datetime) -> None:
+        raise Retryable("the lease is gone")
+
+    async with venue_that(count) as venue:
+        with pytest.raises(Retryable):
+            await venue.place(ORDER, stop)
+    assert calls == []
 
 
 async def test_a_page_that_fails_in_the_middle_of_a_listing_is_no_answer() -> None:

@@ -9,28 +9,26 @@ from typing import TypeVar
 
 from libs.common import messages as m
 from libs.common.settings import GRANULARITY_SECONDS
-from services.marketdata.answers import VenueCandle
-from services.marketdata.candles import Timing
 from services.marketdata.config import Config
 from services.marketdata.core import MarketDataCore
 from services.marketdata.facts import (
-    CandlesFetched,
     Connected,
     Disconnected,
     FetchCandles,
+    Fetched,
+    FetchProduct,
     FetchTrades,
     FrameReceived,
-    ProductFetched,
     Pulse,
-    TradesFetched,
     Trouble,
 )
-from services.marketdata.frames import (
+from services.marketdata.wire import (
     CHANNELS,
     HEARTBEATS,
     MARKET_TRADES,
     SUBSCRIPTIONS,
     TICKER,
+    Bucket,
     Event,
     Frame,
     Heartbeat,
@@ -79,18 +77,16 @@ def rules(product: str = BTC) -> m.Product:
     )
 
 
-def venue_candle(seconds: float, close: str = "100", volume: str = "1") -> VenueCandle:
+def venue_candle(seconds: float, close: str = "100", volume: str = "1") -> Bucket:
     price = Decimal(close)
-    return VenueCandle(int(at(seconds).timestamp()), price, price, price, price, Decimal(volume))
+    return Bucket(int(at(seconds).timestamp()), price, price, price, price, Decimal(volume))
 
 
 def make_core(
     products: tuple[str, ...] = (BTC,), granularity: str = "1m", replay: bool = False, warmup: int = 0
 ) -> MarketDataCore:
     config = Config(warmup_candles=warmup)
-    seconds = GRANULARITY_SECONDS[granularity]
-    timing = Timing.of(granularity, seconds, config.candle_grace_seconds, config.warmup_candles, replay)
-    return MarketDataCore(products, timing, config, replay)
+    return MarketDataCore(products, granularity, GRANULARITY_SECONDS[granularity], config, replay)
 
 
 class Bench:
@@ -183,30 +179,19 @@ class Bench:
         return self.feed(m.Tick(id="tick", at=self.now))
 
     def give_rules(self) -> list[m.Message]:
-        fetched = [ProductFetched(id="rules", product=rules(product)) for product in self.products]
+        requests = [FetchProduct(id="fetch", product_id=product) for product in self.products]
+        fetched = [Fetched(id="rules", request=request, product=rules(request.product_id)) for request in requests]
         return [message for answer in fetched for message in self.feed(answer)]
 
-    def answer_candles(self, request: m.Message, *candles: VenueCandle) -> list[m.Message]:
+    def answer_candles(self, request: m.Message, *candles: Bucket) -> list[m.Message]:
         assert isinstance(request, FetchCandles)
         newest_first = tuple(sorted(candles, key=lambda candle: -candle.start))
-        return self.feed(
-            CandlesFetched(
-                id="answer",
-                product_id=request.product_id,
-                start=request.start,
-                end=request.end,
-                candles=newest_first,
-            )
-        )
+        return self.feed(Fetched(id="answer", request=request, candles=newest_first))
 
     def answer_trades(self, request: m.Message, *trades: Trade) -> list[m.Message]:
         assert isinstance(request, FetchTrades)
         newest_first = tuple(sorted(trades, key=lambda trade: -trade.trade_id))
-        return self.feed(
-            TradesFetched(
-                id="answer", product_id=request.product_id, start=request.start, end=request.end, trades=newest_first
-            )
-        )
+        return self.feed(Fetched(id="answer", request=request, trades=newest_first))
 
 
 def live_bench(products: tuple[str, ...] = (BTC,), granularity: str = "1m", replay: bool = False) -> Bench:

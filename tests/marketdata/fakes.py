@@ -19,10 +19,9 @@ from libs.common.clock import AsyncioTasks, SystemClock
 from libs.common.errors import Rejected, Retryable
 from libs.common.settings import Market
 from libs.common.subjects import INSTALLATION_KEY, STATE_BUCKET
-from services.marketdata.answers import VenueCandle
 from services.marketdata.app import App
 from services.marketdata.config import Config
-from services.marketdata.frames import Trade
+from services.marketdata.facts import Fetch, Fetched
 from services.marketdata.metrics import MarketDataMetrics
 from services.marketdata.venue import BASE_PATH, CoinbaseMarket, MarketConnection
 from tests.marketdata.builders import BTC, T0
@@ -95,6 +94,10 @@ class MemoryBus:
         return None
 
     async def hold_lease(self, key: str) -> int:
+        raise AssertionError("marketdata holds no lease")
+
+    @property
+    def holds_lease(self) -> bool:
         raise AssertionError("marketdata holds no lease")
 
 
@@ -303,15 +306,7 @@ class ShortLivedVenue:
             raise Retryable("refused")
         return ShortLivedConnection(self._clock, lifetime)
 
-    async def product(self, product_id: str) -> m.Product:
-        raise Rejected("not_here")
-
-    async def candles(
-        self, product_id: str, granularity: str, start: datetime, end: datetime
-    ) -> tuple[VenueCandle, ...]:
-        raise Rejected("not_here")
-
-    async def trades(self, product_id: str, start: datetime, end: datetime) -> tuple[Trade, ...]:
+    async def fetch(self, request: Fetch) -> Fetched:
         raise Rejected("not_here")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.common.errors import Rejected
-from services.marketdata.answers import VenueCandle, parse_candles, parse_product, parse_trades
+from services.marketdata.wire import Bucket, parse_candles, parse_product, parse_trades
 
 RECORDED = Path(__file__).parents[3] / "shared" / "data" / "rest"
 needs_recordings = pytest.mark.skipif(not RECORDED.exists(), reason=f"no recorded answers at {RECORDED.name}")
@@ -41,7 +40,7 @@ def candle_answer(**others: object) -> bytes:
 
 def test_candles_are_read_in_the_venue_s_own_order_of_columns() -> None:
     numbers = (Decimal(2), Decimal(4), Decimal(1), Decimal(3), Decimal(5))
-    assert parse_candles(candle_answer()) == (VenueCandle(1712192400, *numbers),)
+    assert parse_candles(candle_answer()) == (Bucket(1712192400, *numbers),)
 
 
 @pytest.mark.parametrize(
@@ -102,5 +101,5 @@ def test_recorded_answers_are_read() -> None:
     ):
         assert parse_candles((RECORDED / name).read_bytes())
     for name in ("fastmm/product_btc_usd_2026-09-30.json", "nautilus/http_product.json", "kmiq/get_product.json"):
-        product = parse_product((RECORDED / name).read_bytes(), datetime(2026, 9, 30, tzinfo=UTC))
+        product = parse_product((RECORDED / name).read_bytes())
         assert (product.base_currency, product.quote_currency, product.status) == ("BTC", "USD", "online")

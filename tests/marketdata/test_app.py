@@ -13,8 +13,9 @@ from libs.common.errors import Rejected, Retryable
 from libs.common.messages import Candle, Feed, FeedState, Mark, Product, ServiceStatus
 from libs.common.settings import Market
 from libs.common.subjects import SNAPSHOT_BUCKET
-from services.marketdata.app import App, Backoff
+from services.marketdata.app import App, waits
 from services.marketdata.config import Config
+from services.marketdata.facts import FetchCandles, FetchProduct, FetchTrades
 from services.marketdata.metrics import MarketDataMetrics
 from services.marketdata.venue import CoinbaseMarket, is_local
 from tests.marketdata.builders import BTC, at, only
@@ -28,6 +29,8 @@ from tests.marketdata.fakes import (
     open_venue,
     run_service,
 )
+
+RULES_REQUEST = FetchProduct(id="rules", product_id=BTC)
 
 
 async def well(talk: Talk) -> None:
@@ -239,9 +242,13 @@ async def test_waits_grow_while_connections_do_not_last_and_shrink_after_one_tha
 async def test_rest_requests_have_the_venue_s_form() -> None:
     async with open_venue(wait) as venue:
         client = CoinbaseMarket(venue.rest_url + "/", venue.ws_url, (BTC,))
-        assert (await client.product(BTC)).product_id == BTC
-        assert await client.candles(BTC, "5m", at(0), at(600)) == ()
-        assert await client.trades(BTC, at(0.5), at(9.5)) == ()
+        candles = FetchCandles(id="candles", product_id=BTC, granularity="5m", start=at(0), end=at(600))
+        trades = FetchTrades(id="trades", product_id=BTC, start=at(0.5), end=at(9.5))
+        rules = (await client.fetch(RULES_REQUEST)).product
+        assert rules is not None
+        assert rules.product_id == BTC
+        assert (await client.fetch(candles)).candles == ()
+        assert (await client.fetch(trades)).trades == ()
         await client.close()
     noon = int(at(0).timestamp())
     base = f"/api/v3/brokerage/market/products/{BTC}"
@@ -276,7 +283,7 @@ async def test_rest_errors_are_sorted_by_what_to_do_next(answer: web.Response, e
         venue.answers[BTC] = lambda _: answer
         client = CoinbaseMarket(venue.rest_url, venue.ws_url, (BTC,))
         with pytest.raises(error):
-            await client.product(BTC)
+            await client.fetch(RULES_REQUEST)
         await client.close()
 
 
@@ -285,14 +292,14 @@ async def test_a_refusal_carries_the_venue_s_own_words() -> None:
         venue.answers[BTC] = lambda _: web.Response(status=400, text='{"error":"INVALID_ARGUMENT"}')
         client = CoinbaseMarket(venue.rest_url, venue.ws_url, (BTC,))
         with pytest.raises(Rejected, match=r"http_400: .*INVALID_ARGUMENT"):
-            await client.product(BTC)
+            await client.fetch(RULES_REQUEST)
         await client.close()
 
 
 async def test_nobody_listening_is_retryable() -> None:
     client = CoinbaseMarket("http://127.0.0.1:1", "ws://127.0.0.1:1", (BTC,))
     with pytest.raises(Retryable):
-        await client.product(BTC)
+        await client.fetch(RULES_REQUEST)
     with pytest.raises(Retryable):
         await client.connect()
     await client.close()
@@ -312,11 +319,8 @@ def test_the_simulated_venue_is_reached_without_a_proxy() -> None:
 
 
 def test_waits_double_up_to_the_bound_with_half_of_them_left_to_chance() -> None:
-    calm, wild = Backoff(0.25, 30, lambda: 0.0), Backoff(0.25, 30, lambda: 0.999999)
-    assert [calm.next() for _ in range(9)] == [0.125, 0.25, 0.5, 1, 2, 4, 8, 15, 15]
-    assert [round(wild.next(), 3) for _ in range(3)] == [0.25, 0.5, 1.0]
-    calm.reset()
-    assert calm.next() == 0.125
-    chance = random.Random(7)
-    backoff = Backoff(0.25, 30, chance.random)
-    assert all(0.125 <= backoff.next() <= 30 for _ in range(100))
+    calm, wild = waits(0.25, 30, lambda: 0.0), waits(0.25, 30, lambda: 0.999999)
+    assert [next(calm) for _ in range(9)] == [0.125, 0.25, 0.5, 1, 2, 4, 8, 15, 15]
+    assert [round(next(wild), 3) for _ in range(3)] == [0.25, 0.5, 1.0]
+    chance = waits(0.25, 30, random.Random(7).random)
+    assert all(0.125 <= next(chance) <= 30 for _ in range(100))

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.common.messages import Candle, Message
-from services.marketdata.facts import CandlesFetched, FetchCandles, FetchFailed, FetchTrades, TradesFetched
-from services.marketdata.frames import Trade
+from services.marketdata.facts import FetchCandles, Fetched, FetchFailed, FetchTrades
+from services.marketdata.wire import Trade
 from tests.marketdata.builders import Bench, at, make_core, only, trade, venue_candle
 
 STEPS = ("deliver", "deliver", "deliver", "beat", "lose", "drop", "connect", "answer", "answer", "refuse", "restart")
@@ -109,7 +109,7 @@ class World:
             reply = self.candles_for(request) if isinstance(request, FetchCandles) else self.trades_for(request)
             self.take(self.bench.feed(reply))
 
-    def candles_for(self, request: FetchCandles) -> CandlesFetched:
+    def candles_for(self, request: FetchCandles) -> Fetched:
         """Newest first, with the open bucket, as far as time has come."""
         known = aggregate(self.trades[: self.happened], self.seconds)
         found = [
@@ -118,17 +118,13 @@ class World:
             )
             for start, row in sorted(known.items(), reverse=True)
         ]
-        return CandlesFetched(
-            id="answer", product_id=request.product_id, start=request.start, end=request.end, candles=tuple(found)
-        )
+        return Fetched(id="answer", request=request, candles=tuple(found))
 
-    def trades_for(self, request: FetchTrades) -> TradesFetched:
+    def trades_for(self, request: FetchTrades) -> Fetched:
         """The newest page up to the end, whole seconds as the venue takes them."""
         known = [t for t in self.trades[: self.happened] if request.start <= t.time <= request.end]
         page = tuple(reversed(known[-self.page :]))
-        return TradesFetched(
-            id="answer", product_id=request.product_id, start=request.start, end=request.end, trades=page
-        )
+        return Fetched(id="answer", request=request, trades=page)
 
     def settle(self) -> None:
         """Everything comes to its end: the last bucket is closed, every question answered."""

@@ -9,7 +9,7 @@ import pytest
 
 from libs.common.messages import Feed, FeedState, Mark, Product
 from services.marketdata.facts import FetchFailed, FetchProduct, Reconnect, Trouble
-from services.marketdata.frames import HEARTBEATS, MARKET_TRADES, TICKER, Frame
+from services.marketdata.wire import HEARTBEATS, MARKET_TRADES, TICKER, Frame
 from tests.marketdata.builders import BTC, ETH, T0, Bench, at, live_bench, make_core, only, ticker, trade
 
 

@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from libs.common.errors import Rejected
-from services.marketdata.frames import (
+from services.marketdata.wire import (
     Frame,
     Heartbeat,
     Subscriptions,
