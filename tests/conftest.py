@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -63,6 +63,6 @@ def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
 
 
 @pytest.fixture
-async def provisioned(nats_server: NatsServer) -> AsyncIterator[NatsServer]:
+async def provisioned(nats_server: NatsServer) -> NatsServer:
     await nats_server.provision()
-    yield nats_server
+    return nats_server

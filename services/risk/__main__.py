@@ -16,21 +16,18 @@ PORT = 9105
 def check(settings: Settings) -> RiskConfig:
     """Every setting that risk uses. Raises BadConfig with one line."""
     config = settings.section("risk", RiskConfig)
-    if strangers := config.strangers(settings.market.products):
-        raise BadConfig(
-            f"profile {settings.profile}, [risk]: position_notional_max_by_product names {strangers[0]}, "
-            "which is not traded"
-        )
+    # A misspelt name must not pass for a limit.
+    if strangers := sorted(set(config.position_notional_max_by_product) - set(settings.market.products)):
+        place = f"profile {settings.profile}, [risk]: position_notional_max_by_product"
+        raise BadConfig(f"{place} names {strangers[0]}, which is not traded")
     return config
 
 
 async def build(context: Context) -> Parts:
-    market = context.settings.market
-    core = RiskCore(check(context.settings), market.products, market.quote_currency)
-    metrics = RiskMetrics(core, context.clock)
-    shell = RiskShell(
-        context.settings.profile, core, bus=context.bus, clock=context.clock, tasks=context.tasks, metrics=metrics
-    )
+    settings, clock = context.settings, context.clock
+    core = RiskCore(check(settings), settings.market.products, settings.market.quote_currency)
+    metrics = RiskMetrics(core, clock)
+    shell = RiskShell(settings.profile, core, bus=context.bus, clock=clock, tasks=context.tasks, metrics=metrics)
     return Parts(shell, metrics)
 
 

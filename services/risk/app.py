@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 import msgspec
 
@@ -13,19 +14,12 @@ from libs.common.errors import Conflict
 from libs.common.shell import Inputs, Shell, trading_state
 from libs.common.subjects import STATE_BUCKET, TRADING_KEY
 from services.risk.core import RiskCore
-from services.risk.messages import Action, Answered, GuardOutcome, OperatorCommand, Outcome
 from services.risk.metrics import RiskMetrics
+from services.risk.trading import Action, GuardOutcome, OperatorCommand, Outcome
 
 log = logging.getLogger(__name__)
 INPUTS = Inputs(kinds=(m.Signal, m.Mark, m.FeedState, m.Product, m.Account), ledger=True, trading=True)
-# All products share one limit: a verdict is valid only if no other one came in between.
-OVER: dict[type[m.Message], str] = {m.Verdict: "perps.verdict.>"}
-LEVELS = {
-    Outcome.OK: logging.INFO,
-    Outcome.WARNING: logging.WARNING,
-    Outcome.UNKNOWN: logging.WARNING,
-    Outcome.BREACH: logging.CRITICAL,
-}
+LEVELS = {Outcome.OK: logging.INFO, Outcome.BREACH: logging.CRITICAL}  # of the others: WARNING
 
 
 class RiskShell(Shell):
@@ -44,37 +38,32 @@ class RiskShell(Shell):
             tasks=tasks,
             metrics=metrics,
             perform=self.effect,
-            over=OVER,
+            # All products share one limit: a verdict is valid only if no other one came in between.
+            over={m.Verdict: "perps.verdict.>"},
         )
         self._risk = core
         self._guard_outcomes = metrics.guard_outcomes
-        self._replies: dict[str, m.Reply] = {}
         self._commands = 0
 
     async def run(self) -> None:
         """Commands that come before the past has been read wait for their turn."""
         for action in Action:
-            await self._serve(action)
+            await self.bus.serve(action.replace("_", "-"), partial(self.command, action))
         await super().run()
-
-    async def _serve(self, action: Action) -> None:
-        async def command(body: m.Command) -> m.Reply:
-            return await self.command(action, body)
-
-        await self.bus.serve(action.replace("_", "-"), command)
 
     async def command(self, action: Action, body: m.Command) -> m.Reply:
         """Ask the core, and answer once what it decided is stored."""
         self._commands += 1
         asked = OperatorCommand(
-            id=m.derive_id("command", action, body.who, body.reason, self.clock.wall(), self._commands),
+            id=m.derive_id("command", self.clock.wall(), self._commands),
             at=self.clock.market(),
             command=action,
             reason=body.reason,
             who=body.who,
         )
         await self.ask(asked)
-        return self._replies.pop(asked.id, m.Reply(ok=False, detail="no result: ask for the trading state"))
+        audit = self._risk.audits.pop(asked.id)
+        return m.Reply(ok=audit.ok, detail=audit.result)
 
     def _apply(self, item: Delivery) -> list[m.Message]:
         self._risk.reached(item.sequence)
@@ -88,9 +77,10 @@ class RiskShell(Shell):
             case m.TradingState():
                 return [await self._store(message)]
             case GuardOutcome():
-                self._tell(message)
-            case Answered():
-                self._replies[message.cause] = m.Reply(ok=message.ok, detail=message.detail)
+                self._guard_outcomes.labels(message.guard, message.outcome).inc()
+                level = LEVELS.get(message.outcome, logging.WARNING)
+                event = {"event": f"risk.guards.{message.guard}.{message.outcome}"}
+                log.log(level, "%s: %s %s", message.guard, message.outcome, message.detail, extra=event)
             case _:
                 raise AssertionError(f"no one performs {type(message).__name__}")
         return []
@@ -109,17 +99,7 @@ class RiskShell(Shell):
             revision = await self.bus.store(STATE_BUCKET, TRADING_KEY, raw, None)
         stored = msgspec.structs.replace(state, revision=revision)
         await self.bus.publish(stored)
-        log.log(
-            logging.CRITICAL if stored.state is m.Trading.HALTED else logging.WARNING,
-            "trading is %s: %s (%s)",
-            stored.state,
-            stored.reason,
-            stored.who,
-            extra={"event": f"risk.trading.{stored.state}", "who": stored.who, "revision": revision},
-        )
+        level = logging.CRITICAL if stored.state is m.Trading.HALTED else logging.WARNING
+        event = {"event": f"risk.trading.{stored.state}", "who": stored.who, "revision": revision}
+        log.log(level, "trading is %s: %s (%s)", stored.state, stored.reason, stored.who, extra=event)
         return stored
-
-    def _tell(self, guard: GuardOutcome) -> None:
-        self._guard_outcomes.labels(guard.guard, guard.outcome).inc()
-        event = f"risk.guards.{guard.guard}.{guard.outcome}"
-        log.log(LEVELS[guard.outcome], "%s: %s %s", guard.guard, guard.outcome, guard.detail, extra={"event": event})

@@ -7,13 +7,13 @@ the part has lost.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from datetime import UTC, date, datetime, time
+from collections.abc import Mapping
+from datetime import datetime
 from decimal import Context, Decimal
 
 from msgspec import Struct, field
 
-from libs.common.messages import EPOCH, Fill, Side
+from libs.common.messages import EPOCH, Fill, Mark, Position, Product, Side
 
 ZERO = Decimal(0)
 # Sums of years with the venue's 16 decimals stay below this; the default of 28 digits would round one day.
@@ -54,18 +54,14 @@ class Holding(Struct):
 
     def trade(self, size: Decimal, price: Decimal, fee: Decimal) -> None:
         """Book one fill; `size` is negative for a sale. More sold than held is a short position, shown as it is."""
-        closing = min(abs(size), abs(self.quantity)) if size * self.quantity < 0 else ZERO
-        if closing:
-            released = share(self.cost, closing, abs(self.quantity))
-            closed = closing if size > 0 else -closing
+        closed = ZERO
+        if size * self.quantity < 0:
+            closed = min(size, -self.quantity, key=abs)
+            released = share(self.cost, -closed, self.quantity)
             self.cost -= released
-            self.quantity += closed
             self.realized -= closed * price + released
-            opened = size - closed
-        else:
-            opened = size
-        self.cost += opened * price
-        self.quantity += opened
+        self.cost += (size - closed) * price
+        self.quantity += size
         self.fees += fee
         self.cash -= size * price + fee
 
@@ -76,28 +72,51 @@ class Holding(Struct):
         if at >= self.price_at:
             self.price, self.price_at = price, at
 
-    def roll(self) -> None:
-        self.day_quantity, self.day_cash = self.quantity, self.cash
-        self.day_price, self.day_price_at = self.price, self.price_at
-
     def day_result(self, price: Decimal) -> Decimal:
         """Since midnight: realised - fees + change of what is unrealised."""
         return self.cash + self.quantity * price - self.day_cash - self.day_quantity * self.day_price
+
+    def position(self, mark: Mark | None, product: Product | None) -> Position:
+        """For everybody else. What is held, but below the venue's minimum, is dust: the product counts as flat."""
+        held, value = abs(self.quantity), self.quantity * mark.mid if mark else None
+        small = product is not None and (
+            held < product.base_min_size or (value is not None and abs(value) < product.quote_min_size)
+        )
+        return Position(
+            quantity=self.quantity,
+            avg_price=share(self.cost, Decimal(1), self.quantity) if held else None,
+            realized_pnl=self.realized,
+            fees=self.fees,
+            mark_price=mark.mid if mark else None,
+            unrealized_pnl=(None if value is None else value - self.cost) if held else ZERO,
+            dust=bool(held) and small,
+        )
+
+
+class Worth(Struct, frozen=True):
+    """All holdings at the marks."""
+
+    value: Decimal  # short positions are negative
+    exposure: Decimal
+    unrealized: Decimal
+    daily_loss: Decimal  # since 00:00 UTC, fees included; deposits and withdrawals never enter
 
 
 class Books(Struct):
     """All products. `fill_ids` are the venue's entry ids that are booked, oldest first."""
 
-    day: date = date.min
+    midnight: datetime = EPOCH  # at which the day began, in UTC
     holdings: dict[str, Holding] = field(default_factory=dict)
     fill_ids: dict[str, int] = field(default_factory=dict)
 
     def roll(self, now: datetime) -> None:
         """Begin a new UTC day when market time has reached it. Days never go back."""
-        if now.date() > self.day:
-            self.day = now.date()
+        midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+        if midnight > self.midnight:
+            self.midnight = midnight
             for holding in self.holdings.values():
-                holding.roll()
+                holding.day_quantity, holding.day_cash = holding.quantity, holding.cash
+                holding.day_price, holding.day_price_at = holding.price, holding.price_at
 
     def book(self, fill: Fill) -> bool:
         """False when this fill is known already."""
@@ -109,58 +128,31 @@ class Books(Struct):
         holding = self.holdings.setdefault(fill.product_id, Holding())
         size = fill.size if fill.side is Side.BUY else -fill.size
         holding.trade(size, fill.price, fill.fee)
-        if fill.trade_time < self._midnight:
+        if fill.trade_time < self.midnight:
             # Told late, after a restart over midnight: it was part of the day before.
             holding.day_quantity += size
             holding.day_cash -= size * fill.price + fill.fee
-        holding.see(fill.price, fill.trade_time, self._midnight)
+        holding.see(fill.price, fill.trade_time, self.midnight)
         return True
 
     def see(self, product_id: str, price: Decimal, at: datetime) -> None:
         """Remember the price of what is held, for midnight."""
         if product_id in self.holdings:
-            self.holdings[product_id].see(price, at, self._midnight)
-
-    @property
-    def _midnight(self) -> datetime:
-        return datetime.combine(self.day, time(0), UTC)
-
-    def held(self, product_id: str) -> Decimal:
-        holding = self.holdings.get(product_id)
-        return holding.quantity if holding else ZERO
+            self.holdings[product_id].see(price, at, self.midnight)
 
     def unmarked(self, prices: Mapping[str, Decimal]) -> list[str]:
         """Products that are held and have no mark: with them, no figure that needs marks is known."""
         return sorted(p for p, holding in self.holdings.items() if holding.quantity and p not in prices)
 
-    def exposure(self, prices: Mapping[str, Decimal]) -> Decimal | None:
-        """Value of all positions at the marks."""
+    def worth(self, prices: Mapping[str, Decimal]) -> Worth | None:
+        """None where something is held that has no mark."""
         if self.unmarked(prices):
             return None
-        return sum((abs(h.quantity) * prices[p] for p, h in self.holdings.items() if h.quantity), ZERO)
-
-    def day_result(self, prices: Mapping[str, Decimal]) -> Decimal | None:
-        """Profit or loss since 00:00 UTC, fees taken off; deposits and withdrawals never enter."""
-        if self.unmarked(prices):
-            return None
-        return sum((h.day_result(prices.get(p, ZERO)) for p, h in self.holdings.items()), ZERO)
-
-    def daily_loss(self, prices: Mapping[str, Decimal]) -> Decimal | None:
-        result = self.day_result(prices)
-        return None if result is None else max(ZERO, -result)
-
-    def equity(self, quote: str, opening: Mapping[str, Decimal], prices: Mapping[str, Decimal]) -> Decimal | None:
-        """Cash in the quote currency and our positions at the marks; what was there before us is not ours."""
-        if self.unmarked(prices):
-            return None
-        positions = sum((h.quantity * prices[p] for p, h in self.holdings.items() if h.quantity), ZERO)
-        return self.balances(opening, [quote])[quote] + positions
-
-    def balances(self, opening: Mapping[str, Decimal], wanted: Iterable[str]) -> dict[str, Decimal]:
-        """Per currency: opening balance + fills. A currency that the venue did not list at the opening was empty."""
-        flows: dict[str, Decimal] = {}
-        for product_id, holding in self.holdings.items():
-            base, quote = currencies(product_id)
-            flows[base] = flows.get(base, ZERO) + holding.quantity
-            flows[quote] = flows.get(quote, ZERO) + holding.cash
-        return {name: opening.get(name, ZERO) + flows.get(name, ZERO) for name in sorted({*wanted, *flows})}
+        # What is not held needs no mark: any price will do.
+        priced = [(holding, prices.get(p, ZERO)) for p, holding in self.holdings.items()]
+        return Worth(
+            value=sum((h.quantity * price for h, price in priced), ZERO),
+            exposure=sum((abs(h.quantity) * price for h, price in priced), ZERO),
+            unrealized=sum((h.quantity * price - h.cost for h, price in priced), ZERO),
+            daily_loss=max(ZERO, -sum((h.day_result(price) for h, price in priced), ZERO)),
+        )

@@ -2,29 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from datetime import timedelta
 from decimal import Decimal
 from math import isfinite
 
 from msgspec import Struct, field
 
-ZERO = Decimal(0)
 BPS = Decimal(10_000)
-LIMITS = (
-    "order_notional_max",
-    "position_notional_max",
-    "exposure_max",
-    "exposure_fraction_max",
-    "orders_per_minute_max",
-    "daily_loss_limit",
-    "spread_bps_max",
-    "price_deviation_bps_max",
-    "slippage_bps",
-    "account_age_max_seconds",
-    "mark_age_max_seconds",
-    "approval_ttl_seconds",
-)
 
 
 class RiskConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -47,7 +30,8 @@ class RiskConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     host: str = "127.0.0.1"
 
     def __post_init__(self) -> None:
-        for name, value in self._limits():
+        own = {f"position_notional_max_by_product of {p}": v for p, v in self.position_notional_max_by_product.items()}
+        for name, value in ({name: getattr(self, name) for name in LIMITS} | own).items():
             if not (isfinite(value) and value > 0):
                 raise ValueError(f"{name} must be a finite number > 0, it is {value}")
         if not 0 < self.port < 65536:
@@ -55,27 +39,9 @@ class RiskConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if not self.host:
             raise ValueError("host must not be empty")
 
-    def _limits(self) -> Iterator[tuple[str, Decimal | float]]:
-        for name in LIMITS:
-            yield name, getattr(self, name)
-        for product_id, limit in self.position_notional_max_by_product.items():
-            yield f"position_notional_max_by_product of {product_id}", limit
-
-    def strangers(self, products: Iterable[str]) -> list[str]:
-        """Products with a limit of their own that are not traded: a misspelt name must not pass for a limit."""
-        return sorted(set(self.position_notional_max_by_product) - set(products))
-
     def position_limit(self, product_id: str) -> Decimal:
         return self.position_notional_max_by_product.get(product_id, self.position_notional_max)
 
-    @property
-    def mark_age_max(self) -> timedelta:
-        return timedelta(seconds=self.mark_age_max_seconds)
 
-    @property
-    def account_age_max(self) -> timedelta:
-        return timedelta(seconds=self.account_age_max_seconds)
-
-    @property
-    def approval_ttl(self) -> timedelta:
-        return timedelta(seconds=self.approval_ttl_seconds)
+NO_LIMITS = ("position_notional_max_by_product", "port", "host")
+LIMITS = tuple(name for name in RiskConfig.__struct_fields__ if name not in NO_LIMITS)

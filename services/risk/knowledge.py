@@ -26,46 +26,40 @@ class Knowledge:
         self.account: m.Account | None = None
         self.dropped: Counter[str] = Counter()  # by type of message
 
-    def learn(self, message: m.Message) -> None:
+    def learn(self, message: m.Message) -> bool:
+        """False when it cannot be true. It then changes nothing; a fill that is lost this way shows as drift."""
+        if not self._believable(message):
+            self.dropped[type(message).__name__] += 1
+            return False
         match message:
-            case m.Mark():
-                self._mark(message)
+            case m.Mark(product_id=product_id) if _as_new(message, self.marks.get(product_id)):
+                self.marks[product_id] = message
             case m.FeedState():
                 self.feeds[message.product_id] = message
             case m.Product():
-                self._product(message)
-            case m.Account():
-                self._account(message)
+                self.rules[message.product_id] = message
+            case m.Account() if _as_new(message, self.account):
+                self.account = message
+                self.opening = self.opening if message.opening is None else message.opening
             case m.Installation():
                 self.opening = message.opening
+        return True
 
-    def _mark(self, mark: m.Mark) -> None:
-        prices = (mark.bid, mark.mid, mark.ask)
-        if not all(price.is_finite() and price > 0 for price in prices) or mark.bid > mark.ask:
-            self.dropped["Mark"] += 1
-        elif mark.product_id not in self.marks or mark.at >= self.marks[mark.product_id].at:
-            self.marks[mark.product_id] = mark
-
-    def _product(self, product: m.Product) -> None:
-        steps = (product.base_increment, product.quote_increment, product.price_increment)
-        limits = (product.base_min_size, product.base_max_size, product.quote_min_size, product.quote_max_size)
-        ours = product.quote_currency == self.quote_currency
-        if ours and all(v.is_finite() for v in steps + limits) and all(step > 0 for step in steps):
-            self.rules[product.product_id] = product
-        else:
-            self.dropped["Product"] += 1
-
-    def _account(self, account: m.Account) -> None:
-        amounts = [a for balance in account.balances.values() for a in (balance.available, balance.hold)]
-        if not all(a.is_finite() for a in (*amounts, account.taker_fee_rate)) or account.taker_fee_rate < 0:
-            self.dropped["Account"] += 1
-        elif self.account is None or account.at >= self.account.at:
-            self.account = account
-            self.opening = self.opening if account.opening is None else account.opening
-
-    def rules_of(self, product_id: str) -> m.Product | None:
-        """None also for a product that is not ours to trade."""
-        return self.rules.get(product_id) if product_id in self.products else None
+    def _believable(self, message: m.Message) -> bool:
+        """The bus lets nothing in that is not finite."""
+        match message:
+            case m.Mark():
+                return 0 < message.bid <= message.ask and message.mid > 0
+            case m.Product():
+                steps = (message.base_increment, message.quote_increment, message.price_increment)
+                return message.quote_currency == self.quote_currency and min(steps) > 0
+            case m.Account():
+                return message.taker_fee_rate >= 0
+            case m.OrderEvent():
+                return message.filled_qty >= 0
+            case m.Fill():
+                return message.price > 0 and message.size > 0
+        return True
 
     @property
     def prices(self) -> dict[str, Decimal]:
@@ -76,15 +70,6 @@ class Knowledge:
         """The quote currency and the bases of the configured products; other balances are none of our business."""
         return [self.quote_currency, *(currencies(product_id)[0] for product_id in self.products)]
 
-    @property
-    def missing(self) -> str:
-        """What has not been told yet; empty when everything has."""
-        if self.opening is None:
-            return "the opening balances are not known"
-        if unknown := [p for p in self.products if p not in self.rules]:
-            return f"no product rules of {', '.join(unknown)}"
-        if self.account is None:
-            return "no account snapshot"
-        if unknown := [p for p in self.products if p not in self.marks]:
-            return f"no mark of {', '.join(unknown)}"
-        return ""
+
+def _as_new(message: m.Message, before: m.Message | None) -> bool:
+    return before is None or message.at >= before.at

@@ -7,30 +7,16 @@ figures that violate it, or nothing. A rule that cannot be evaluated refuses.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
 from decimal import Decimal
 
 from msgspec import Struct
 
 from libs.common.messages import Feed, OrderType, Reason, Side, TimeInForce, Trading
+from services.risk.books import ZERO
 from services.risk.config import BPS
-from services.risk.sizing import (
-    Context,
-    account_of,
-    free,
-    known,
-    limit_price,
-    mark_of,
-    marked,
-    notional,
-    product_of,
-    quantity,
-    reservation,
-    touch_price,
-)
-from services.risk.sizing import Missing as Missing
+from services.risk.sizing import Context, Missing, need
 
-FUTURE_MAX = timedelta(seconds=1)
+FUTURE_MAX_SECONDS = 1
 CLOSED_BY = ("is_disabled", "trading_disabled", "view_only", "cancel_only", "auction_mode")
 
 
@@ -49,7 +35,7 @@ def expired(c: Context) -> str:
 
 def trading_unknown(c: Context) -> str:
     """No trading state has been read yet."""
-    known(c.trading, Reason.TRADING_STATE_UNKNOWN, "the trading state has not been read")
+    need(c.trading, Reason.TRADING_STATE_UNKNOWN, "the trading state has not been read")
     return ""
 
 
@@ -68,13 +54,13 @@ def reducing(c: Context) -> str:
 
 def product_unknown(c: Context) -> str:
     """The venue's rules for it have not been seen, or it is not ours to trade."""
-    product_of(c)
+    _ = c.product
     return ""
 
 
 def not_tradable(c: Context) -> str:
     """A flag of the venue forbids this kind of order."""
-    product, signal = product_of(c), c.signal
+    product, signal = c.product, c.signal
     flags = [name for name in CLOSED_BY if getattr(product, name)]
     if product.status != "online":
         flags.append(f"status={product.status or 'none'}")
@@ -90,35 +76,33 @@ def not_tradable(c: Context) -> str:
 
 def account_unknown(c: Context) -> str:
     """No account snapshot, or its age > account_age_max_seconds."""
-    age = c.now - account_of(c).at
-    if age <= c.config.account_age_max:
-        return ""
-    return show(age_seconds=f"{age.total_seconds():.3f}", limit=str(c.config.account_age_max_seconds))
+    age = (c.now - c.account.at).total_seconds()
+    limit = c.config.account_age_max_seconds
+    return "" if age <= limit else show(age_seconds=f"{age:.3f}", limit=str(limit))
 
 
 def drifting(c: Context) -> str:
     """The venue holds something else than our books say, or that was never compared."""
-    drift = known(c.drift, Reason.ACCOUNT_DRIFT, "the books were not compared with the venue yet")
+    drift = need(c.state.drift, Reason.ACCOUNT_DRIFT, "the books were not compared with the venue yet")
     return show(**{f"drift_{currency}": amount for currency, amount in drift.items()})
 
 
 def mark_unknown(c: Context) -> str:
     """No mark has been seen."""
-    mark_of(c)
+    _ = c.mark
     return ""
 
 
 def mark_stale(c: Context) -> str:
     """Age of the mark > mark_age_max_seconds, or more than a second in the future: the clocks disagree."""
-    age = c.now - mark_of(c).at
-    if -FUTURE_MAX <= age <= c.config.mark_age_max:
-        return ""
-    return show(age_seconds=f"{age.total_seconds():.3f}", limit=str(c.config.mark_age_max_seconds))
+    age = (c.now - c.mark.at).total_seconds()
+    limit = c.config.mark_age_max_seconds
+    return "" if -FUTURE_MAX_SECONDS <= age <= limit else show(age_seconds=f"{age:.3f}", limit=str(limit))
 
 
 def feed_not_live(c: Context) -> str:
     """The feed is anything but live."""
-    feed = known(c.feed, Reason.FEED_NOT_LIVE, "no state of the feed")
+    feed = need(c.known.feeds.get(c.signal.product_id), Reason.FEED_NOT_LIVE, "no state of the feed")
     return "" if feed.state is Feed.LIVE else show(state=str(feed.state), reason=feed.reason)
 
 
@@ -134,33 +118,22 @@ def nothing_to_reduce(c: Context) -> str:
 
 def dust(c: Context) -> str:
     """All that could be sold is below the venue's minimum: size < base_min_size or value < quote_min_size."""
-    product, size = product_of(c), free(c)
-    value = size * touch_price(c)
-    if size >= product.base_min_size and value >= product.quote_min_size:
-        return ""
-    return show(free=size, min_size=product.base_min_size, value=value, min_value=product.quote_min_size)
+    return below_minimum(c, free=c.free)
 
 
 def too_small(c: Context) -> str:
     """quantity <= 0, quantity < base_min_size, or value < quote_min_size."""
-    product, size = product_of(c), quantity(c)
-    value = size * touch_price(c)
-    if size > 0 and size >= product.base_min_size and value >= product.quote_min_size:
-        return ""
-    return show(quantity=size, min_size=product.base_min_size, value=value, min_value=product.quote_min_size)
+    return show(quantity=c.quantity) if c.quantity <= 0 else below_minimum(c, quantity=c.quantity)
 
 
 def too_large(c: Context) -> str:
     """quantity > base_max_size, or notional > quote_max_size."""
-    product, size, value = product_of(c), quantity(c), notional(c)
-    if size <= product.base_max_size and value <= product.quote_max_size:
-        return ""
-    return show(quantity=size, max_size=product.base_max_size, notional=value, max_value=product.quote_max_size)
+    return above(c.product.base_max_size, quantity=c.quantity) or above(c.product.quote_max_size, notional=c.notional)
 
 
 def price_off_market(c: Context) -> str:
     """|limit price - mid| > price_deviation_bps_max of mid."""
-    price, mid = limit_price(c), mark_of(c).mid
+    price, mid = c.limit_price, c.mark.mid
     if price is None or abs(price - mid) * BPS <= c.config.price_deviation_bps_max * mid:
         return ""
     return show(limit_price=price, mid=mid, limit_bps=c.config.price_deviation_bps_max)
@@ -168,7 +141,7 @@ def price_off_market(c: Context) -> str:
 
 def spread_too_wide(c: Context) -> str:
     """ask - bid > spread_bps_max of mid."""
-    mark = mark_of(c)
+    mark = c.mark
     if (mark.ask - mark.bid) * BPS <= c.config.spread_bps_max * mark.mid:
         return ""
     return show(bid=mark.bid, ask=mark.ask, limit_bps=c.config.spread_bps_max)
@@ -179,44 +152,43 @@ def spread_too_wide(c: Context) -> str:
 
 def too_many_orders(c: Context) -> str:
     """Approvals of the last minute >= orders_per_minute_max; exits are counted, and exempt."""
-    limit = c.config.orders_per_minute_max
-    return show(approvals=c.approvals, limit=limit) if c.approvals >= limit else ""
+    approvals, limit = len(c.state.answers.recent(c.now)), c.config.orders_per_minute_max
+    return show(approvals=approvals, limit=limit) if approvals >= limit else ""
 
 
 def order_too_large(c: Context) -> str:
     """quantity x limit price (market: ask + slippage) > order_notional_max."""
-    return above(c.config.order_notional_max, notional=notional(c))
+    return above(c.config.order_notional_max, notional=c.notional)
 
 
 def position_too_large(c: Context) -> str:
     """Position at the mark + open buys of it + this one > the product's limit."""
-    position = marked(c, c.position)
-    after = position + c.buying + reservation(c)
-    return above(c.config.position_limit(c.signal.product_id), after=after, position=position, buying=c.buying)
+    product_id = c.signal.product_id
+    position, buying = abs(c.held) * c.mark.mid, c.state.reserved(product_id)
+    after = position + buying + c.reservation
+    return above(c.config.position_limit(product_id), after=after, position=position, buying=buying)
 
 
 def exposure_too_large(c: Context) -> str:
     """All positions at the marks + all open buys + this one > exposure_max, or > exposure_fraction_max of equity."""
-    exposure = marked(c, c.exposure)
-    after = exposure + c.reserved + reservation(c)
-    equity = known(c.equity, Reason.ACCOUNT_UNKNOWN, "the opening balances are not known")
+    exposure, reserved = c.worth.exposure, c.state.reserved()
+    equity = need(c.state.equity(c.known), Reason.ACCOUNT_UNKNOWN, "the opening balances are not known")
     limit = min(c.config.exposure_max, c.config.exposure_fraction_max * equity)
-    return above(limit, after=after, exposure=exposure, reserved=c.reserved)
+    return above(limit, after=exposure + reserved + c.reservation, exposure=exposure, reserved=reserved)
 
 
 def balance_too_low(c: Context) -> str:
     """Cost > cash by the books - open buys, or > what the venue's account has available."""
-    currency = product_of(c).quote_currency
-    balance = account_of(c).balances.get(currency)
-    available = balance.available if balance else Decimal(0)
-    cash = known(c.cash, Reason.ACCOUNT_UNKNOWN, "the opening balances are not known")
-    return above(min(cash - c.reserved, available), cost=reservation(c), cash=cash, reserved=c.reserved)
+    currency, reserved = c.product.quote_currency, c.state.reserved()
+    balance = c.account.balances.get(currency)
+    cash = need(c.state.balances(c.known).get(currency), Reason.ACCOUNT_UNKNOWN, "the opening balances are not known")
+    limit = min(cash - reserved, balance.available if balance else ZERO)
+    return above(limit, cost=c.reservation, cash=cash, reserved=reserved)
 
 
 def losing(c: Context) -> str:
     """Loss since 00:00 UTC >= daily_loss_limit."""
-    loss = marked(c, c.daily_loss)
-    limit = c.config.daily_loss_limit
+    loss, limit = c.worth.daily_loss, c.config.daily_loss_limit
     return show(daily_loss=loss, limit=limit) if loss >= limit else ""
 
 
@@ -225,14 +197,18 @@ def above(limit: Decimal, **values: Decimal) -> str:
     return show(**values, limit=limit) if next(iter(values.values())) > limit else ""
 
 
+def below_minimum(c: Context, **size: Decimal) -> str:
+    product, [quantity] = c.product, size.values()
+    value = quantity * c.touch_price
+    if quantity >= product.base_min_size and value >= product.quote_min_size:
+        return ""
+    return show(**size, min_size=product.base_min_size, value=value, min_value=product.quote_min_size)
+
+
 class Rule(Struct, frozen=True):
     reason: Reason
     sides: frozenset[Side]
     violated: Callable[[Context], str]
-
-    @property
-    def name(self) -> str:
-        return self.violated.__name__
 
 
 BOTH = frozenset(Side)
@@ -266,23 +242,19 @@ RULES = (
 )
 
 
-def evaluate(context: Context, rules: tuple[Rule, ...] = RULES) -> tuple[Reason, str]:
-    """The first rule that is violated, with its figures; APPROVED when there is none."""
-    for rule in rules:
-        if context.signal.side not in rule.sides:
+def evaluate(c: Context) -> tuple[Reason, str]:
+    """The first rule that is violated, with its figures; APPROVED, with what that rests on, when there is none."""
+    for rule in RULES:
+        if c.signal.side not in rule.sides:
             continue
         try:
-            detail = rule.violated(context)
+            detail = rule.violated(c)
         except Missing as missing:
             return missing.reason, missing.detail
         except ArithmeticError as error:
-            return Reason.EVALUATION_FAILED, f"{rule.name}: {type(error).__name__}"
+            return Reason.EVALUATION_FAILED, f"{rule.violated.__name__}: {type(error).__name__}"
         if detail:
             return rule.reason, detail
-    return Reason.APPROVED, approval(context)
-
-
-def approval(c: Context) -> str:
-    """What the decision rests on."""
-    mark = mark_of(c)
-    return show(quantity=quantity(c), notional=notional(c), reserved=reservation(c), mid=mark.mid, held=c.held)
+    return Reason.APPROVED, show(
+        quantity=c.quantity, notional=c.notional, reserved=c.reservation, mid=c.mark.mid, held=c.held
+    )

@@ -2,72 +2,137 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from msgspec import Struct, field
 
-from libs.common.messages import Fill, OrderEvent, Verdict
-from services.risk.answers import Answers
-from services.risk.books import ZERO, Books
+from libs.common.messages import TERMINAL, ApprovedOrder, Fill, OrderEvent, Side, Verdict
+from services.risk.books import ZERO, Books, currencies, share
 from services.risk.knowledge import Knowledge
-from services.risk.reservations import Reservations
+
+MEMORY = timedelta(hours=24)
+ANSWERS_MAX = 10_000  # bounds the snapshot; reached only by a strategy that signals every nine seconds, all day
+MINUTE = timedelta(minutes=1)
 
 
-class State(Struct):
-    """`drift` is venue less books, of the currencies that differ; None until they were compared."""
+class Answers(Struct):
+    """Which signals are answered: each id gets one verdict, for ever.
+
+    Ids are remembered for a day of market time. What is older may have been answered and forgotten, so it is not
+    answered at all. `given` is the time of the verdict per signal id, oldest first; `forgotten` the latest that left.
+    """
+
+    given: dict[str, datetime] = field(default_factory=dict)
+    forgotten: datetime | None = None
+    approvals: list[datetime] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)  # verdicts by reason, since installation
+
+    def add(self, verdict: Verdict) -> bool:
+        """False when the signal is answered already."""
+        if verdict.signal_id in self.given:
+            return False
+        self.given[verdict.signal_id] = verdict.at
+        self.counts[verdict.reason] = self.counts.get(verdict.reason, 0) + 1
+        if verdict.order is not None:
+            self.approvals = [*self.recent(verdict.at), verdict.at]
+        while len(self.given) > ANSWERS_MAX or verdict.at - next(iter(self.given.values())) > MEMORY:
+            gone = self.given.pop(next(iter(self.given)))
+            self.forgotten = max(gone, self.forgotten or gone)
+        return True
+
+    def recent(self, now: datetime) -> list[datetime]:
+        """Approvals of the last minute; the one exactly a minute ago is not among them."""
+        return [at for at in self.approvals if at > now - MINUTE]
+
+
+class OpenOrder(Struct):
+    """Approved and not yet at its end. A fill turns its part of the reservation into a position; what is left is
+    released by a terminal order event and by nothing else. `reserved` is the verdict's, for the whole quantity."""
+
+    order: ApprovedOrder
+    reserved: Decimal
+    booked: Decimal = ZERO  # by fills that we have seen
+    revision: int = 0
+    final: Decimal | None = None  # what the venue says was filled, at the end
+
+    @property
+    def outstanding(self) -> Decimal:
+        """Base currency that may still come. At the end: fills that the order event tells of and we have not seen."""
+        whole = self.order.quantity if self.final is None else self.final
+        return max(ZERO, whole - self.booked)
+
+    @property
+    def quote(self) -> Decimal:
+        """Quote currency that is still reserved."""
+        order = self.order
+        return share(self.reserved, self.outstanding, order.quantity) if order.side is Side.BUY else ZERO
+
+
+class State(Struct, forbid_unknown_fields=True):
+    """`orders` are the open ones by client order id; `drift` is venue less books, of the currencies that differ, and
+    None until they were compared. Another version's snapshot is refused: the ledger has everything."""
 
     books: Books = field(default_factory=Books)
-    reservations: Reservations = field(default_factory=Reservations)
+    orders: dict[str, OpenOrder] = field(default_factory=dict)
     answers: Answers = field(default_factory=Answers)
     drift: dict[str, Decimal] | None = None
     moved_at: datetime | None = None  # the latest order event or fill, by execution's clock
     ledger_sequence: int = 0
 
-    def verdict(self, verdict: Verdict) -> None:
+    def answer(self, verdict: Verdict) -> None:
         order = verdict.order
-        if self.answers.add(verdict.signal_id, verdict.reason, verdict.at, order is not None) and order:
-            self.reservations.approve(order, verdict.reserved)
+        if self.answers.add(verdict) and order is not None:
+            self.orders[order.client_order_id] = OpenOrder(order, verdict.reserved)
 
-    def move(self, fact: OrderEvent | Fill) -> bool:
-        """False when it cannot be true. It then releases and books nothing, and the difference shows as drift."""
-        if not (_sound_event(fact) if isinstance(fact, OrderEvent) else _sound_fill(fact)):
-            return False
-        if isinstance(fact, OrderEvent):
-            self.reservations.step(fact)
-        elif self.books.book(fact):
-            self.reservations.fill(fact)
+    def move(self, fact: OrderEvent | Fill) -> None:
+        order = self.orders.get(fact.client_order_id)
+        if isinstance(fact, Fill):
+            if self.books.book(fact) and order is not None:
+                order.booked += fact.size
+        elif order is not None and fact.revision > order.revision:
+            order.revision = fact.revision
+            order.final = fact.filled_qty if fact.status in TERMINAL else order.final
+        if order is not None and order.final is not None and not order.outstanding:
+            del self.orders[fact.client_order_id]
         self.moved_at = max(fact.at, self.moved_at or fact.at)
-        return True
+
+    def selling(self, product_id: str) -> Decimal:
+        """Base currency that open sells may still take."""
+        ours = (o for o in self.orders.values() if o.order.product_id == product_id)
+        return sum((o.outstanding for o in ours if o.order.side is Side.SELL), ZERO)
+
+    def reserved(self, product_id: str | None = None) -> Decimal:
+        """Quote currency that open buys may still spend: those of one product, or all."""
+        return sum((o.quote for o in self.orders.values() if product_id in (None, o.order.product_id)), ZERO)
 
     def compare(self, known: Knowledge) -> None:
         """Venue less books, where the two can be compared: balances that were read with no order in flight, and after
         everything that the books know. The times of order events, fills and accounts are all execution's."""
         account = known.account
-        if account is None or known.opening is None or not account.settled or self.reservations.orders:
+        if account is None or known.opening is None or not account.settled or self.orders:
             return
         if self.moved_at is not None and account.at <= self.moved_at:
             return
-        drift = {}
-        for currency, booked in self.books.balances(known.opening, known.currencies).items():
+        self.drift = {}
+        for currency, booked in self.balances(known).items():
             balance = account.balances.get(currency)
             venue = balance.available + balance.hold if balance else ZERO
             if venue != booked:
-                drift[currency] = venue - booked
-        self.drift = drift
-
-    def equity(self, known: Knowledge) -> Decimal | None:
-        return None if known.opening is None else self.books.equity(known.quote_currency, known.opening, known.prices)
+                self.drift[currency] = venue - booked
 
     def balances(self, known: Knowledge) -> dict[str, Decimal]:
-        """What we hold per currency; empty while the opening balances are not known."""
-        return {} if known.opening is None else self.books.balances(known.opening, known.currencies)
+        """What we hold per currency: opening balance + fills; empty while the opening balances are not known. What the
+        venue did not list at the opening was empty."""
+        if known.opening is None:
+            return {}
+        found = {currency: known.opening.get(currency, ZERO) for currency in known.currencies}
+        for product_id, holding in self.books.holdings.items():
+            for currency, flow in zip(currencies(product_id), (holding.quantity, holding.cash), strict=True):
+                found[currency] = found.get(currency, known.opening.get(currency, ZERO)) + flow
+        return dict(sorted(found.items()))
 
-
-def _sound_event(event: OrderEvent) -> bool:
-    return event.filled_qty.is_finite() and event.filled_qty >= 0
-
-
-def _sound_fill(fill: Fill) -> bool:
-    numbers = (fill.price, fill.size, fill.fee)
-    return all(number.is_finite() for number in numbers) and fill.price > 0 and fill.size > 0
+    def equity(self, known: Knowledge) -> Decimal | None:
+        """Cash in the quote currency and our positions at the marks; what was there before us is not ours."""
+        worth, cash = self.books.worth(known.prices), self.balances(known).get(known.quote_currency)
+        return None if worth is None or cash is None else cash + worth.value

@@ -1,4 +1,5 @@
-"""The switch: active, reducing, halted. Who may move it where, and what holds while a change is being stored.
+"""The switch: active, reducing, halted. Who may move it where, what holds while a change is being stored, and the
+guards that are asked all the time.
 
 Only `resume` leads back to active, and nothing else leads out of a halt. A resume is refused while the day's loss is
 at its limit or not known: the guard would halt again at once, and the operator should know why. It is free again when
@@ -9,51 +10,51 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
+from enum import StrEnum
 
-from msgspec import Struct
+from libs.common.messages import Message, Trading, TradingState, derive_id
+from services.risk.rules import show
 
-from libs.common.messages import Trading, TradingState, derive_id
-from services.risk.messages import Action, OperatorCommand
+
+class Action(StrEnum):
+    HALT = "halt"
+    RESUME = "resume"
+    REDUCE_ONLY = "reduce_only"
+
+
+class OperatorCommand(Message, frozen=True, kw_only=True):
+    """Somebody wants the trading state changed."""
+
+    command: Action
+    reason: str
+    who: str
+
+
+class Outcome(StrEnum):
+    OK = "ok"
+    WARNING = "warning"
+    BREACH = "breach"
+    UNKNOWN = "unknown"
+
+
+class GuardOutcome(Message, frozen=True, kw_only=True):
+    """A guard now comes to another result than before. From the core to its shell."""
+
+    guard: str
+    outcome: Outcome
+    detail: str
+
 
 STRICTNESS = (Trading.ACTIVE, Trading.REDUCING, Trading.HALTED)
+TARGETS = {Action.HALT: Trading.HALTED, Action.REDUCE_ONLY: Trading.REDUCING, Action.RESUME: Trading.ACTIVE}
 LOSS_REASON = "daily_loss_limit"
 RISK = "risk"
-
-
-class Ruling(Struct, frozen=True):
-    """What becomes of a command: `target` where the state has to change for it, else the answer."""
-
-    ok: bool
-    detail: str
-    target: Trading | None = None
-
-
-def rule_on(command: OperatorCommand, state: Trading, loss: Decimal | None, limit: Decimal) -> Ruling:
-    if not command.reason.strip():
-        return Ruling(False, "a reason is required")
-    match command.command:
-        case Action.HALT:
-            return _move(state, Trading.HALTED)
-        case Action.REDUCE_ONLY:
-            if state is Trading.HALTED:
-                return Ruling(False, "trading is halted, and only resume clears a halt")
-            return _move(state, Trading.REDUCING)
-        case Action.RESUME:
-            if loss is None:
-                return Ruling(False, "the daily loss is not known: a mark of what is held is missing")
-            if loss >= limit:
-                return Ruling(
-                    False, f"{LOSS_REASON}: {loss.normalize():f} of {limit.normalize():f} lost since 00:00 UTC"
-                )
-            return _move(state, Trading.ACTIVE)
-
-
-def _move(state: Trading, target: Trading) -> Ruling:
-    return Ruling(True, f"already {state}") if state is target else Ruling(True, "", target)
+WARNING_SHARE = Decimal("0.8")
 
 
 class Switch:
-    """`current` is what is stored; `pending` a change that has been asked for and not come back yet."""
+    """`current` is what is stored; `pending` a change that has been asked for and not come back yet, by the command
+    `waiting` unless the loss guard wants it."""
 
     def __init__(self) -> None:
         self.current: TradingState | None = None
@@ -63,17 +64,31 @@ class Switch:
     @property
     def effective(self) -> Trading | None:
         """The stricter of what is stored and what is being stored."""
-        if self.current is None or self.pending is None:
-            return self.current.state if self.current else None
-        return max(self.current.state, self.pending.state, key=STRICTNESS.index)
+        states = [known.state for known in (self.current, self.pending) if known is not None]
+        return max(states, key=STRICTNESS.index, default=None)
+
+    def refusal(self, command: OperatorCommand, loss: Decimal | None, limit: Decimal) -> str:
+        """Why the command may not be carried out; empty when it may."""
+        if self.current is None:
+            return "the trading state is not known yet"
+        if self.pending is not None:
+            return "another change is being stored, try again"
+        if not command.reason.strip():
+            return "a reason is required"
+        if command.command is Action.REDUCE_ONLY and self.current.state is Trading.HALTED:
+            return "trading is halted, and only resume clears a halt"
+        if command.command is Action.RESUME and loss is None:
+            return "the daily loss is not known: a mark of what is held is missing"
+        if command.command is Action.RESUME and loss is not None and loss >= limit:
+            return f"{LOSS_REASON}: {loss.normalize():f} of {limit.normalize():f} lost since 00:00 UTC"
+        return ""
 
     def propose(self, cause: str, target: Trading, reason: str, who: str, now: datetime) -> TradingState:
         """The state to store; its revision is the one that it replaces."""
         assert self.current is not None, "a change needs a known state to replace"
         assert self.pending is None, "one change at a time"
-        revision = self.current.revision
         self.pending = TradingState(
-            id=derive_id("trading", cause, target, revision),
+            id=derive_id("trading", cause, target, self.current.revision),
             cause=cause,
             producer=RISK,
             at=now,
@@ -81,7 +96,7 @@ class Switch:
             reason=reason,
             who=who,
             since=now,
-            revision=revision,
+            revision=self.current.revision,
         )
         return self.pending
 
@@ -90,11 +105,23 @@ class Switch:
 
         Revisions only rise, except for 0: the stored state is gone or unreadable, and whatever is stored next counts.
         """
-        known = self.current.revision if self.current else 0
-        newer = state.revision > known or not state.revision
-        if newer or self.current is None or state.revision == known:
-            self.current = state
-        if self.pending is None or not (newer or state.id == self.pending.id):
+        if self.current is not None and 0 < state.revision <= self.current.revision:
             return None
-        self.pending, waiting, self.waiting = None, self.waiting, None
+        self.current, self.pending = state, None
+        waiting, self.waiting = self.waiting, None
         return waiting
+
+
+def loss_guard(loss: Decimal | None, limit: Decimal) -> tuple[Outcome, str]:
+    """breach: loss >= limit. warning: loss > 80 % of it."""
+    if loss is None:
+        return Outcome.UNKNOWN, "not known: a mark of what is held is missing"
+    outcome = Outcome.BREACH if loss >= limit else Outcome.WARNING if loss > limit * WARNING_SHARE else Outcome.OK
+    return outcome, show(daily_loss=loss, limit=limit)
+
+
+def drift_guard(drift: dict[str, Decimal] | None) -> tuple[Outcome, str]:
+    """breach: any difference. unknown: never compared."""
+    if drift is None:
+        return Outcome.UNKNOWN, ""
+    return Outcome.BREACH if drift else Outcome.OK, show(**drift)

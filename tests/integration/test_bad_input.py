@@ -19,7 +19,18 @@ from tests.integration.stack import BUSY, System, running_system
 from tests.integration.test_crash_matrix import wait_for_fills
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
-GARBAGE = (b"", b"garbage", b"\xff\xfe", b"null", b"[]", b"{}", b'{"id":1}', b'{"id":"\xff"}', b'{"at":"yesterday"}', b"9" * 5000)
+GARBAGE = (
+    b"",
+    b"garbage",
+    b"\xff\xfe",
+    b"null",
+    b"[]",
+    b"{}",
+    b'{"id":1}',
+    b'{"id":"\xff"}',
+    b'{"at":"yesterday"}',
+    b"9" * 5000,
+)
 
 
 async def test_garbage_on_every_subject_and_on_the_venues_sockets_stops_nothing(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import msgspec
 from libs.common import messages as m
 from services.risk.config import RiskConfig
 from services.risk.core import RiskCore
-from services.risk.messages import Action, OperatorCommand
+from services.risk.trading import Action, OperatorCommand
 
 D = Decimal
 NOON = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from libs.common import messages as m
 from libs.common.messages import OrderStatus
-from services.risk.messages import Action
+from services.risk.trading import Action
 from tests.risk.builders import BTC, ETH, PRODUCTS, D, Desk, command, config, fill, mark, market, signal, tick
 
 amounts = st.decimals("0.001", "9.999", places=3)

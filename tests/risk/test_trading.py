@@ -8,7 +8,7 @@ import pytest
 
 from libs.common import messages as m
 from libs.common.messages import Reason, Trading
-from services.risk.messages import Action, Answered, GuardOutcome, Outcome
+from services.risk.trading import Action, GuardOutcome, Outcome
 from tests.risk.builders import (
     BTC,
     ETH,
@@ -266,9 +266,9 @@ def test_a_halt_is_stored_then_told_and_acts_on_the_very_next_signal() -> None:
     assert all_of(desk.outbox, m.Audit) == []
     assert desk.ask(signal("while it is stored")).reason is Reason.TRADING_HALTED
     told = desk.store()
-    audit, answer = one(told, m.Audit), one(told, Answered)
+    audit = one(told, m.Audit)
     assert (audit.command, audit.who, audit.reason, audit.ok) == ("halt", "operator", "smoke", True)
-    assert (answer.cause, answer.ok, answer.detail) == ("command", True, "halted since 2026-03-10 12:00:00 UTC")
+    assert (audit.cause, audit.ok, audit.result) == ("command", True, "halted since 2026-03-10 12:00:00 UTC")
     assert desk.ask(signal("after")).reason is Reason.TRADING_HALTED
 
 
@@ -299,7 +299,7 @@ def test_a_command_that_changes_nothing_succeeds_without_a_write(state: Trading,
     desk.feed(trading(state, 2))
     found = desk.feed(command(action))
     assert all_of(found, m.TradingState) == []
-    assert (one(found, m.Audit).ok, one(found, Answered).detail) == (True, f"already {state}")
+    assert (one(found, m.Audit).ok, one(found, m.Audit).result) == (True, f"already {state}")
 
 
 def test_only_resume_leads_out_of_a_halt() -> None:

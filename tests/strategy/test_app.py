@@ -63,7 +63,7 @@ def test_decisions_are_counted_and_timed_from_the_arrival_of_a_new_price() -> No
 
 def test_what_the_past_would_have_said_is_not_counted() -> None:
     service = Service(recovered=False)
-    service.send(mark("NaN", service.world.now))
+    service.send(mark(0, service.world.now))
     assert service.value("mark_to_decision_seconds_count") == 0
 
 
@@ -86,7 +86,7 @@ def test_gauges_show_pending_position_stop_and_warmth() -> None:
 
 def test_dropped_messages_are_shown() -> None:
     service = Service()
-    service.send(candle(0, "NaN"), m.Tick(id="tick"))
+    service.send(candle(0, 0), m.Tick(id="tick"))
     assert service.value("dropped_messages", type="Candle") == 1
 
 

@@ -11,8 +11,8 @@ from libs.common.settings import Settings
 from services.strategy.app import make_core
 from services.strategy.config import StrategyConfig
 from services.strategy.crossover import Crossover
-from services.strategy.loading import GROUP, load
 from services.strategy.mean_reversion import MeanReversion
+from services.strategy.plugin import GROUP, load
 from tests.strategy.builders import BTC
 
 BASE: dict[str, object] = {"parameters": {"short": 2, "long": 4}}
@@ -25,8 +25,8 @@ def settings(**strategy: object) -> Settings:
 def test_every_registered_strategy_can_be_loaded_by_its_name() -> None:
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))["project"]
     assert set(project["entry-points"][GROUP]) == {"crossover", "mean_reversion"}
-    assert isinstance(load("crossover")({"short": 2, "long": 4}), Crossover)
-    assert isinstance(load("mean_reversion")({}), MeanReversion)
+    assert isinstance(load("crossover", {"short": 2, "long": 4}), Crossover)
+    assert isinstance(load("mean_reversion", {}), MeanReversion)
 
 
 def test_a_strategy_can_be_named_as_module_and_class() -> None:
@@ -40,7 +40,7 @@ def test_a_strategy_can_be_named_as_module_and_class() -> None:
         ("astrology", "unknown strategy 'astrology': there are crossover, mean_reversion, or name one as module:Class"),
         ("no.such.module:Thing", "cannot be loaded: No module named 'no'"),
         ("services.strategy.crossover:Nothing", "cannot be loaded: module 'services.strategy.crossover'"),
-        ("services.strategy.crossover:HUNDRED", "is not a class with a struct Parameters"),
+        ("services.strategy.indicators:ZERO", "is not a class with a struct Parameters"),
         ("tests.strategy.builders:Scripted", "is not a class with a struct Parameters"),
         ("tests.strategy.test_config:Deaf", "has no warmup_candles or no on_candle"),
     ],

@@ -5,6 +5,7 @@ from time import perf_counter
 
 import pytest
 
+from services.strategy import indicators
 from services.strategy.crossover import (
     Crossover,
     Parameters,
@@ -76,18 +77,18 @@ def test_warm_up_is_sized_from_each_rule(parameters: Parameters, needed: int) ->
 
 def test_the_trend_filter_asks_for_the_slope_of_the_long_mean() -> None:
     # The long mean goes from 100.75 to 101.25 with the last candle: +0.00496
-    passing, blocking = TrendFilter(min_slope=Decimal("0.0049")), TrendFilter(min_slope=Decimal("0.0050"))
+    exact = indicators.slope(Decimal("100.75"), Decimal("101.25"), 1)
+    passing, blocking = TrendFilter(min_slope=exact), TrendFilter(min_slope=exact + Decimal("1e-20"))
     assert last_intent(Parameters(2, 4, trend=passing), TURN) == ENTER
     assert last_intent(Parameters(2, 4, trend=blocking), TURN) == hold(Why.TREND_FILTER_BLOCKED)
 
 
 def test_the_rsi_filter_blocks_an_overbought_market() -> None:
-    # Over two changes: 0 and +4, all gain.
     late = (104, 103, 102, 101, 100, 99, 98, 97, 96, 95, 99)
-    found = last_intent(Parameters(2, 4, rsi=RsiFilter(window=2, overbought=Decimal(95))), late)
-    assert found == ENTER
-    found = last_intent(Parameters(2, 4, rsi=RsiFilter(window=2, overbought=Decimal(60))), late)
-    assert found == hold(Why.RSI_FILTER_BLOCKED)
+    exact = indicators.rsi([Decimal(close) for close in late], 2)
+    assert exact is not None
+    for overbought, intent in ((exact + Decimal("1e-20"), ENTER), (exact, hold(Why.RSI_FILTER_BLOCKED))):
+        assert last_intent(Parameters(2, 4, rsi=RsiFilter(window=2, overbought=overbought)), late) == intent
 
 
 def test_the_volatility_filter_wants_the_true_range_within_its_bounds() -> None:

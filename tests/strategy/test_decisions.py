@@ -54,7 +54,7 @@ def test_where_no_marks_come_only_the_newest_signals_wait_to_be_shown() -> None:
     signal = world.exit()
     for _ in range(50):
         world.send(deny(signal, m.Reason.MARK_STALE, world.now))
-        world.wait(seconds(5))
+        world.wait(5 * MINUTE)
         (signal,) = [output for output in world.tick() if isinstance(output, m.Signal)]
     shown = [world.decision(mark(at=world.now)).signal_id for _ in range(6)]
     assert shown[3:] == [signal.id, "", ""]
@@ -83,7 +83,7 @@ def test_holding_is_no_reason_once_the_position_is_sold() -> None:
 
 def test_a_mark_that_is_no_price_is_answered_with_that() -> None:
     world = World()
-    assert world.decision(mark("NaN", world.now)).reason == "mark_unusable"
+    assert world.decision(mark(0, world.now)).reason == "mark_unusable"
     assert world.decision(mark(100, world.now + MINUTE)).reason == "mark_unusable"
 
 

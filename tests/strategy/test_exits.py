@@ -6,6 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from libs.common import messages as m
+from services.strategy.config import StrategyConfig
 from tests.strategy.builders import (
     ENTER,
     EXIT,
@@ -79,6 +80,76 @@ def test_a_denied_exit_is_tried_again_with_the_next_attempt_after_the_pause() ->
     assert (second.attempt, second.trigger, second.reason) == (2, first.trigger, first.reason)
     assert second.id != first.id
     assert second.expires_at == world.now + seconds(10)
+
+
+def test_the_pause_doubles_with_each_attempt_up_to_five_minutes() -> None:
+    """A halt of a weekend leaves hundreds of denials in the ledger, not tens of thousands."""
+    world = World()
+    signal = world.exit()
+    for pause in (5, 10, 20, 40, 80, 160, 300, 300):
+        world.send(deny(signal, m.Reason.TRADING_HALTED, world.now))
+        world.wait(seconds(pause - 0.1))
+        assert world.signals(mark(at=world.now)) == []
+        world.wait(seconds(0.1))
+        (signal,) = world.signals(mark(at=world.now))
+    assert signal.attempt == 9
+
+
+def test_the_next_trigger_starts_with_the_short_pause_again() -> None:
+    world = World()
+    first = world.exit()
+    world.send(deny(first, m.Reason.TRADING_HALTED, world.now))
+    world.wait(seconds(5))
+    (second,) = world.signals(mark(at=world.now))
+    world.send(*filled(second, 9, at=world.now), fill(10, m.Side.BUY, 3, at=world.now))
+    (stop,) = world.signals(mark(90, world.now))
+    world.send(deny(stop, m.Reason.TRADING_HALTED, world.now))
+    world.wait(seconds(5))
+    assert [signal.attempt for signal in world.signals(mark(90, world.now))] == [2]
+
+
+def test_thousands_of_attempts_do_not_outgrow_the_pause() -> None:
+    world = World(StrategyConfig(retry_seconds=2.5))
+    world.exit()
+    world.core.restore(world.core.dump().replace(b'"attempt":1,', b'"attempt":5000,'))
+    (signal,) = [output for output in world.recover() if isinstance(output, m.Signal)]
+    world.send(deny(signal, m.Reason.TRADING_HALTED, world.now))
+    world.wait(5 * MINUTE)
+    assert [signal.attempt for signal in world.signals(mark(at=world.now))] == [5001]
+
+
+def test_the_pause_runs_from_the_end_of_the_order_not_from_its_approval() -> None:
+    world = World()
+    first = world.exit()
+    world.send(approve(first, world.now))
+    world.wait(seconds(10))
+    world.send(event(first, m.OrderStatus.EXPIRED, 2, at=world.now))
+    assert world.signals(mark(at=world.now)) == []
+    world.wait(seconds(5))
+    assert [signal.attempt for signal in world.signals(mark(at=world.now))] == [2]
+
+
+def test_many_refusals_of_an_operator_do_not_make_it_forget_what_it_waits_for() -> None:
+    world = World()
+    first = world.exit()
+    world.send(deny(first, m.Reason.MARK_STALE, world.now))
+    refused = [deny(replace(first, id=f"operator-{n}"), m.Reason.BALANCE_TOO_LOW, world.now) for n in range(50)]
+    world.send(*refused)
+    world.wait(seconds(5))
+    (second,) = world.signals(mark(at=world.now))
+    world.send(approve(second, world.now))
+    refused = [deny(replace(first, id=f"again-{n}"), m.Reason.BALANCE_TOO_LOW, world.now) for n in range(50)]
+    world.send(*refused)
+    assert world.core.busy
+    assert world.tick(4) == []
+
+
+def test_many_refusals_do_not_make_it_forget_an_order_that_still_lives() -> None:
+    world = World()
+    entry = world.hold()
+    world.send(approve(replace(entry, id="flatten"), world.now))
+    world.send(*[deny(replace(entry, id=f"no-{n}"), m.Reason.BALANCE_TOO_LOW, world.now) for n in range(50)])
+    assert world.core.busy
 
 
 def test_the_next_attempt_comes_with_a_tick_where_no_mark_does() -> None:
@@ -169,9 +240,20 @@ def test_execution_may_find_the_dust_as_well() -> None:
     world = World()
     signal = world.exit()
     denied = event(signal, m.OrderStatus.DENIED, at=world.now, reason=m.Reason.NOTHING_TO_REDUCE)
-    world.send(approve(signal, world.now), denied)
+    world.send(approve(signal, world.now), denied, denied)
     world.wait(seconds(50))
     assert world.signals(mark(50, world.now)) == []
+
+
+def test_what_an_operator_could_not_sell_does_not_end_our_exit() -> None:
+    world = World()
+    first = world.exit()
+    denied, ended = replace(first, id="operator-1"), replace(first, id="operator-2")
+    world.send(deny(first, m.Reason.MARK_STALE, world.now), deny(denied, m.Reason.DUST, world.now))
+    refusal = event(ended, m.OrderStatus.DENIED, at=world.now, reason=m.Reason.NOTHING_TO_REDUCE)
+    world.send(approve(ended, world.now), refusal)
+    world.wait(seconds(5))
+    assert [signal.attempt for signal in world.signals(mark(at=world.now))] == [2]
 
 
 def test_over_dust_a_new_entry_is_made_and_exited_whole() -> None:

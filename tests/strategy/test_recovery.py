@@ -18,6 +18,7 @@ from tests.strategy.builders import (
     HOLD,
     MINUTE,
     T0,
+    Scripted,
     World,
     approve,
     candle,
@@ -126,6 +127,16 @@ def test_killed_after_the_end_of_an_entry_and_its_exit_the_fresh_candle_does_not
     assert outputs == []
 
 
+def test_an_entry_under_way_that_only_the_ledger_knows_counts_as_held() -> None:
+    world = World()
+    signal = world.entry()
+    world.wait(MINUTE)
+    new, _ = restart(world, approve(signal, T0 + MINUTE), candle(0, volume=ENTER), candle(1, volume=EXIT))
+    script = new.strategies[BTC]
+    assert isinstance(script, Scripted)
+    assert script.held == [False, True]
+
+
 def test_an_entry_that_waited_for_a_mark_waits_on_after_a_restart() -> None:
     world = World()
     world.send(candle(0, volume=ENTER))
@@ -193,12 +204,12 @@ def test_killed_after_a_denial_the_next_attempt_comes_at_its_time(with_snapshot:
 
 
 def attempts(world: World, signal: m.Signal, count: int) -> list[m.Message]:
-    """So many denied attempts, the first of them `signal`. Gives the denials."""
+    """So many denied attempts, the first of them `signal`, each after the longest pause. Gives the denials."""
     denials: list[m.Message] = []
     for _ in range(count):
         denials.append(deny(signal, m.Reason.TRADING_HALTED, world.now))
         world.send(denials[-1])
-        world.wait(seconds(5))
+        world.wait(5 * MINUTE)
         (signal,) = world.signals(mark(at=world.now))
     return denials
 
@@ -241,7 +252,7 @@ def test_a_snapshot_older_than_an_attempt_whose_order_still_lives_waits_for_that
     new.wait(MINUTE)
     assert new.signals(mark(at=new.now)) == []
     new.send(event(second, m.OrderStatus.CANCELED, 2, at=new.now))
-    new.wait(seconds(5))
+    new.wait(seconds(10))
     (third,) = new.signals(mark(at=new.now))
     assert third.attempt == 3
 
