@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 
 from msgspec import Struct, field
 
-from libs.common.messages import (
-    TERMINAL,
-    Fill,
-    OrderEvent,
-    Reason,
-    Side,
-    Signal,
-    TimeInForce,
-    Verdict,
-    client_order_id,
-)
+from libs.common import messages as m
 
 ZERO = Decimal(0)
 ANSWERS_KEPT = 32  # per product; only those that have come to their end are forgotten
 UNTOLD_KEPT = 4
 FILLS_KEPT = 100  # ids per product: the ledger counts each once, this guards against being told twice
 # Refusals of an exit that mean: what is left is not for sale.
-RESIDUE = (Reason.DUST, Reason.NOTHING_TO_REDUCE)
+RESIDUE = (m.Reason.DUST, m.Reason.NOTHING_TO_REDUCE)
 
 
 class Answer(Struct):
     """What the ledger says of one signal. `at` is when it was approved, and in the end when it came to its end."""
 
     at: datetime
-    side: Side | None = None  # of the approved order, None for a denial
+    side: m.Side | None = None  # of the approved order, None for a denial
     ended: bool = False
     told: Decimal = ZERO  # filled, by the order's last event
     filled: Decimal = ZERO  # filled, by the fills seen
@@ -42,51 +32,36 @@ class Answer(Struct):
         return self.ended and self.filled >= self.told
 
 
-class Wanted(Struct):
-    """A signal that was given and is not settled. An exit stays wanted, attempt by attempt, until its position is
-    gone; `retry_at` is the earliest market time of its next attempt."""
-
-    signal: Signal
-    opened_by: str
-    retry_at: datetime | None = None
-
-    @property
-    def key(self) -> str:
-        return client_order_id(self.signal.id)
-
-
-class Told(Struct, frozen=True):
-    """A signal that no Decision has shown yet."""
-
-    action: str
-    reason: str
-    signal_id: str
-
-
 class Book(Struct):
     """One product: position, trailing stop, and what is under way. Quantities in the base currency."""
 
     quantity: Decimal = ZERO
-    average: Decimal | None = None  # entry price in quote currency, without fees
-    opened_at: datetime | None = None  # trade time of the fill that opened the position
+    opened_at: datetime | None = None  # trade time of the fill that opened the position, None without one
     opened_by: str = ""  # and its id
-    peak: Decimal | None = None  # highest price since the entry
+    average: Decimal = ZERO  # entry price in quote currency, without fees
+    peak: Decimal = ZERO  # highest price since the entry
     residue: str = ""  # why what is left cannot be sold: it then counts as flat
     verdicts: int = 0  # since the position was opened: no exit of it has had more attempts
-    wanted: Wanted | None = None
-    last_decided_start: datetime | None = None  # of the newest candle that needs no more decision
+    wanted: m.Signal | None = None  # given and not settled; an exit stays until its position is gone
+    leaving: str = ""  # `opened_by` of the position that a wanted exit leaves
+    last_decided_start: datetime = m.EPOCH  # of the newest candle that needs no more decision
     answers: dict[str, Answer] = field(default_factory=dict)  # by client order id, oldest first
     fills: list[str] = field(default_factory=list)
-    untold: list[Told] = field(default_factory=list)
+    untold: list[m.Signal] = field(default_factory=list)  # that no Decision has shown yet
 
     @property
     def held(self) -> bool:
         return self.quantity > 0 and not self.residue
 
     @property
+    def answer(self) -> Answer | None:
+        """What the ledger says of the wanted signal."""
+        return self.answers.get(m.client_order_id(self.wanted.id)) if self.wanted else None
+
+    @property
     def in_flight(self) -> bool:
         """A signal waits for its verdict, or an order for its end."""
-        unanswered = self.wanted is not None and self.wanted.key not in self.answers
+        unanswered = self.wanted is not None and self.answer is None
         return unanswered or any(not answer.over for answer in self.answers.values())
 
     @property
@@ -99,100 +74,85 @@ class Book(Struct):
         """Start of the position, or of the entry under way."""
         if self.held:
             return self.opened_at
-        if self.wanted is not None and self.wanted.signal.side is Side.BUY:
-            return self.wanted.signal.at
-        return next((a.at for a in self.answers.values() if a.side is Side.BUY and not a.over), None)
+        if self.wanted is not None and self.wanted.side is m.Side.BUY:
+            return self.wanted.at
+        return next((a.at for a in self.answers.values() if a.side is m.Side.BUY and not a.over), None)
 
     def raise_peak(self, price: Decimal, since: datetime) -> None:
         """Take a price seen at `since` or later. One that may be older than the entry says nothing about its peak."""
-        if self.peak is not None and self.opened_at is not None and since >= self.opened_at:
+        if self.opened_at is not None and since >= self.opened_at:
             self.peak = max(self.peak, price)
 
-    def apply(self, message: Verdict | OrderEvent | Fill, retry_after: timedelta) -> bool:
-        """Take a message of the ledger, once however often it comes. True when it opened a position."""
-        if isinstance(message, Fill):
-            opened, key, reason = self._on_fill(message), message.client_order_id, ""
-        elif isinstance(message, Verdict):
-            opened, key, reason = False, client_order_id(message.signal_id), self._on_verdict(message)
+    def give(self, signal: m.Signal) -> m.Signal:
+        """Want it, and let the next Decision show it. Where no marks come, only the newest wait to be shown."""
+        self.wanted, self.leaving = signal, self.opened_by
+        self.untold = [*self.untold[-UNTOLD_KEPT + 1 :], signal]
+        return signal
+
+    def apply(self, message: m.Verdict | m.OrderEvent | m.Fill) -> None:
+        """Take a message of the ledger, once however often it comes."""
+        if isinstance(message, m.Fill):
+            self._on_fill(message)
+            self.settle()
+        elif isinstance(message, m.Verdict):
+            self.settle(self._on_verdict(message))
         else:
-            opened, key, reason = False, message.client_order_id, self._on_order(message)
-        if self.wanted is not None:
-            self._settle(self.wanted, reason if key == self.wanted.key else "", retry_after)
-        return opened
+            self.settle(self._on_order(message))
 
-    def adopt_answer(self, retry_after: timedelta) -> None:
-        """The wanted signal was answered before it was known here (again): an exit goes on after that answer."""
-        if self.wanted is not None:
-            self._settle(self.wanted, "", retry_after)
+    def settle(self, reason: str = "") -> None:
+        """An entry gets one attempt. An exit is over with its position, or with what risk will not sell: `reason` is
+        why the wanted signal has just been refused."""
+        if self.wanted is None or self.answer is None or not self.answer.over:
+            return
+        if self.wanted.side is m.Side.BUY or self.opened_by != self.leaving:
+            self.wanted = None
+        elif reason in RESIDUE:
+            self.residue, self.wanted = reason, None
 
-    def tell(self, told: Told) -> None:
-        """Let the next Decision show this signal. Where no marks come, only the newest are kept."""
-        self.untold = [*self.untold[-UNTOLD_KEPT + 1 :], told]
-
-    def _on_fill(self, fill: Fill) -> bool:
+    def _on_fill(self, fill: m.Fill) -> None:
         if fill.id in self.fills:
-            return False
+            return
         self.fills = [*self.fills[-FILLS_KEPT + 1 :], fill.id]
         if answer := self.answers.get(fill.client_order_id):
             answer.filled += fill.size
-        opened = fill.side is Side.BUY and not self.held
-        self.residue = ""
-        if opened:
-            self.opened_at, self.opened_by, self.peak, self.verdicts = fill.trade_time, fill.id, ZERO, 0
-        if fill.side is Side.BUY:
-            cost = (self.average or ZERO) * self.quantity + fill.price * fill.size
+        if fill.side is m.Side.BUY:
+            if not self.held:
+                self.opened_at, self.opened_by, self.peak, self.verdicts = fill.trade_time, fill.id, ZERO, 0
+            cost = self.average * self.quantity + fill.price * fill.size
             self.quantity += fill.size
             self.average = cost / self.quantity
-            self.peak = max(self.peak or ZERO, self.average)
+            self.peak = max(self.peak, self.average)
         elif fill.size < self.quantity:
             self.quantity -= fill.size
         else:
             # Also where more was sold than bought: the rest came out of the opening balance, not ours to trade.
-            self.quantity, self.average, self.opened_at, self.opened_by, self.peak = ZERO, None, None, "", None
-        return opened
+            self.quantity, self.opened_at, self.opened_by = ZERO, None, ""
+        self.residue = ""
 
-    def _on_verdict(self, verdict: Verdict) -> str:
-        """The reason of a denial."""
-        key, order = client_order_id(verdict.signal_id), verdict.order
+    def _on_verdict(self, verdict: m.Verdict) -> str:
+        """The reason, where the wanted signal is denied."""
+        key, order = m.client_order_id(verdict.signal_id), verdict.order
         if key in self.answers:
             return ""
         self.verdicts += 1
-        if order is not None and order.time_in_force is not TimeInForce.IOC:
+        if order is not None and order.time_in_force is not m.TimeInForce.IOC:
             return ""  # an operator's order that may rest for days: nothing waits for it
-        self._forget()
-        self.answers[key] = Answer(verdict.at, order.side if order else None, ended=order is None)
-        return "" if order else verdict.reason
+        over = [known for known, answer in self.answers.items() if answer.over and answer is not self.answer]
+        for known in over[: max(len(self.answers) - ANSWERS_KEPT + 1, 0)]:
+            del self.answers[known]
+        answer = self.answers[key] = Answer(verdict.at, order.side if order else None, ended=order is None)
+        return verdict.reason if answer.ended and answer is self.answer else ""
 
-    def _on_order(self, event: OrderEvent) -> str:
-        """The reason of an order's end."""
+    def _on_order(self, event: m.OrderEvent) -> str:
+        """The reason, where the order of the wanted signal has ended."""
         answer = self.answers.get(event.client_order_id)
-        if event.status not in TERMINAL or (answer and answer.ended):
+        if event.status not in m.TERMINAL or (answer and answer.ended):
             return ""
         if answer:
             answer.at, answer.ended, answer.told = event.at, True, event.filled_qty
-        if event.order.side is Side.SELL and self.residue == Reason.NOTHING_TO_REDUCE:
+        if event.order.side is m.Side.SELL and self.residue == m.Reason.NOTHING_TO_REDUCE:
             self.residue = ""  # what that order had reserved is for sale again
-        return event.reason
-
-    def _settle(self, wanted: Wanted, reason: str, retry_after: timedelta) -> None:
-        """An entry gets one attempt. An exit is over with its position, or with what risk will not sell."""
-        answer = self.answers.get(wanted.key)
-        if answer is None or not answer.over:
-            return
-        if wanted.signal.side is Side.BUY or self.opened_by != wanted.opened_by:
-            self.wanted = None
-        elif reason in RESIDUE:
-            self.residue, self.wanted = reason, None
-        else:
-            wanted.retry_at = wanted.retry_at or answer.at + retry_after
-
-    def _forget(self) -> None:
-        while len(self.answers) >= ANSWERS_KEPT:
-            kept = self.wanted.key if self.wanted is not None else ""
-            oldest = next((key for key, answer in self.answers.items() if answer.over and key != kept), None)
-            if oldest is None:
-                return
-            del self.answers[oldest]
+        return event.reason if answer is self.answer else ""
 
 
 class State(Struct):

@@ -15,14 +15,10 @@ from msgspec import Struct
 
 from libs.common.messages import Candle
 from services.strategy import indicators
+from services.strategy.config import require
 from services.strategy.plugin import Action, Intent, Why
 
-HUNDRED = Decimal(100)
-
-
-def _require(holds: bool, line: str) -> None:
-    if not holds:
-        raise ValueError(line)
+# A filter says how many candles it needs, and why it blocks an entry at the last of those it is shown.
 
 
 class TrendFilter(Struct, frozen=True, forbid_unknown_fields=True):
@@ -32,8 +28,17 @@ class TrendFilter(Struct, frozen=True, forbid_unknown_fields=True):
     window: int = 1
 
     def __post_init__(self) -> None:
-        _require(self.min_slope.is_finite() and abs(self.min_slope) < 1, "trend.min_slope must lie between -1 and 1")
-        _require(0 < self.window <= 100, "trend.window must be from 1 to 100 candles")
+        require(self.min_slope.is_finite() and abs(self.min_slope) < 1, "trend.min_slope must lie between -1 and 1")
+        require(0 < self.window <= 100, "trend.window must be from 1 to 100 candles")
+
+    def needs(self, long: int) -> int:
+        return long + self.window
+
+    def refusal(self, candles: list[Candle], long: int) -> Why | None:
+        closes = [candle.close for candle in candles]
+        before = indicators.mean(closes[-long - self.window : -self.window])
+        steepness = indicators.slope(before, indicators.mean(closes[-long:]), self.window)
+        return Why.TREND_FILTER_BLOCKED if steepness < self.min_slope else None
 
 
 class RsiFilter(Struct, frozen=True, forbid_unknown_fields=True):
@@ -43,8 +48,17 @@ class RsiFilter(Struct, frozen=True, forbid_unknown_fields=True):
     overbought: Decimal = Decimal(70)
 
     def __post_init__(self) -> None:
-        _require(2 <= self.window <= 50, "rsi.window must be from 2 to 50 candles")
-        _require(self.overbought.is_finite() and 0 < self.overbought <= HUNDRED, "rsi.overbought must be in (0, 100]")
+        require(2 <= self.window <= 50, "rsi.window must be from 2 to 50 candles")
+        require(self.overbought.is_finite() and 0 < self.overbought <= 100, "rsi.overbought must be in (0, 100]")
+
+    def needs(self, long: int) -> int:
+        return indicators.smoothed_candles(self.window)
+
+    def refusal(self, candles: list[Candle], long: int) -> Why | None:
+        strength = indicators.rsi([candle.close for candle in candles], self.window)
+        if strength is None:
+            return Why.INDICATOR_DATA_UNAVAILABLE
+        return Why.RSI_FILTER_BLOCKED if strength >= self.overbought else None
 
 
 class VolatilityFilter(Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,9 +69,16 @@ class VolatilityFilter(Struct, frozen=True, forbid_unknown_fields=True):
     window: int = 14
 
     def __post_init__(self) -> None:
-        _require(2 <= self.window <= 50, "volatility.window must be from 2 to 50 candles")
-        _require(self.min.is_finite() and self.max.is_finite(), "volatility.min and max must be numbers")
-        _require(0 <= self.min < self.max, "volatility.min must be at least 0 and less than max")
+        require(2 <= self.window <= 50, "volatility.window must be from 2 to 50 candles")
+        require(self.min.is_finite() and self.max.is_finite(), "volatility.min and max must be numbers")
+        require(0 <= self.min < self.max, "volatility.min must be at least 0 and less than max")
+
+    def needs(self, long: int) -> int:
+        return indicators.smoothed_candles(self.window)
+
+    def refusal(self, candles: list[Candle], long: int) -> Why | None:
+        swing = indicators.average_true_range(candles, self.window) / candles[-1].close
+        return None if self.min <= swing <= self.max else Why.VOLATILITY_FILTER_BLOCKED
 
 
 class VolumeFilter(Struct, frozen=True, forbid_unknown_fields=True):
@@ -67,8 +88,17 @@ class VolumeFilter(Struct, frozen=True, forbid_unknown_fields=True):
     window: int = 10
 
     def __post_init__(self) -> None:
-        _require(0 < self.window <= 200, "volume.window must be from 1 to 200 candles")
-        _require(self.factor.is_finite() and self.factor > 0, "volume.factor must be positive")
+        require(0 < self.window <= 200, "volume.window must be from 1 to 200 candles")
+        require(self.factor.is_finite() and self.factor > 0, "volume.factor must be positive")
+
+    def needs(self, long: int) -> int:
+        return self.window + 1
+
+    def refusal(self, candles: list[Candle], long: int) -> Why | None:
+        ratio = indicators.volume_ratio([candle.volume for candle in candles], self.window)
+        if ratio is None:
+            return Why.INDICATOR_DATA_UNAVAILABLE
+        return Why.VOLUME_FILTER_BLOCKED if ratio < self.factor else None
 
 
 class Parameters(Struct, frozen=True, forbid_unknown_fields=True):
@@ -82,21 +112,7 @@ class Parameters(Struct, frozen=True, forbid_unknown_fields=True):
     volume: VolumeFilter | None = None
 
     def __post_init__(self) -> None:
-        _require(0 < self.short < self.long <= 250, "short and long must be candles with 0 < short < long <= 250")
-
-    @property
-    def warmup_candles(self) -> int:
-        """What the hungriest rule needs to see: a cross takes one candle more than the long mean."""
-        needs = [self.long + 1]
-        if self.trend:
-            needs.append(self.long + self.trend.window)
-        if self.rsi:
-            needs.append(indicators.smoothed_candles(self.rsi.window))
-        if self.volatility:
-            needs.append(indicators.smoothed_candles(self.volatility.window))
-        if self.volume:
-            needs.append(self.volume.window + 1)
-        return max(needs)
+        require(0 < self.short < self.long <= 250, "short and long must be candles with 0 < short < long <= 250")
 
 
 class Crossover:
@@ -104,9 +120,11 @@ class Crossover:
 
     Parameters: TypeAlias = Parameters
 
-    def __init__(self, parameters: Parameters) -> None:
-        self._rules = parameters
-        self.warmup_candles = parameters.warmup_candles
+    def __init__(self, rules: Parameters) -> None:
+        self._short, self._long = rules.short, rules.long
+        self._filters = [rule for rule in (rules.volume, rules.rsi, rules.trend, rules.volatility) if rule is not None]
+        # A cross takes one candle more than the long mean.
+        self.warmup_candles = max([self._long + 1, *(rule.needs(self._long) for rule in self._filters)])
         self._candles: deque[Candle] = deque(maxlen=self.warmup_candles)
 
     def on_candle(self, candle: Candle, held: bool) -> Intent:
@@ -117,48 +135,14 @@ class Crossover:
         closes = [known.close for known in candles]
         before, after = self._gap(closes[:-1]), self._gap(closes)
         if held:
-            crossed = after < 0 <= before
-            return Intent(Action.EXIT, Why.CROSSED_DOWN) if crossed else Intent(Action.HOLD, Why.HOLDING)
+            return Intent(Action.EXIT, Why.CROSSED_DOWN) if after < 0 <= before else Intent(Action.HOLD, Why.HOLDING)
         if not before <= 0 < after:
             return Intent(Action.HOLD, Why.NO_SIGNAL)
-        refusal = (
-            self._volume(candles) or self._rsi(closes) or self._trend(closes) or self._volatility(candles, candle.close)
-        )
-        return Intent(Action.HOLD, refusal) if refusal else Intent(Action.ENTER, Why.CROSSED_UP)
+        for rule in self._filters:
+            if why := rule.refusal(candles, self._long):
+                return Intent(Action.HOLD, why)
+        return Intent(Action.ENTER, Why.CROSSED_UP)
 
     def _gap(self, closes: list[Decimal]) -> Decimal:
         """How far the short mean stands above the long one."""
-        return indicators.mean(closes[-self._rules.short :]) - indicators.mean(closes[-self._rules.long :])
-
-    def _volume(self, candles: list[Candle]) -> Why | None:
-        rule = self._rules.volume
-        if rule is None:
-            return None
-        ratio = indicators.volume_ratio([candle.volume for candle in candles], rule.window)
-        if ratio is None:
-            return Why.INDICATOR_DATA_UNAVAILABLE
-        return Why.VOLUME_FILTER_BLOCKED if ratio < rule.factor else None
-
-    def _rsi(self, closes: list[Decimal]) -> Why | None:
-        rule = self._rules.rsi
-        if rule is None:
-            return None
-        strength = indicators.rsi(closes, rule.window)
-        if strength is None:
-            return Why.INDICATOR_DATA_UNAVAILABLE
-        return Why.RSI_FILTER_BLOCKED if strength >= rule.overbought else None
-
-    def _trend(self, closes: list[Decimal]) -> Why | None:
-        rule = self._rules.trend
-        if rule is None:
-            return None
-        before = indicators.mean(closes[-self._rules.long - rule.window : -rule.window])
-        steepness = indicators.slope(before, indicators.mean(closes[-self._rules.long :]), rule.window)
-        return Why.TREND_FILTER_BLOCKED if steepness < rule.min_slope else None
-
-    def _volatility(self, candles: list[Candle], close: Decimal) -> Why | None:
-        rule = self._rules.volatility
-        if rule is None:
-            return None
-        swing = indicators.average_true_range(candles, rule.window) / close
-        return None if rule.min <= swing <= rule.max else Why.VOLATILITY_FILTER_BLOCKED
+        return indicators.mean(closes[-self._short :]) - indicators.mean(closes[-self._long :])

@@ -13,7 +13,6 @@ from itertools import pairwise
 from libs.common.messages import Candle
 
 ZERO = Decimal(0)
-HUNDRED = Decimal(100)
 # Wilder's smoothing never forgets its seed. It is seeded with a plain mean and smoothed over four more windows, after
 # which the seed weighs (1 - 1/n)^4n, less than 2 %.
 SMOOTHING_WINDOWS = 5
@@ -47,7 +46,7 @@ def rsi(closes: Sequence[Decimal], window: int) -> Decimal | None:
     changes = [after - before for before, after in pairwise(closes)]
     gain = _wilder([max(change, ZERO) for change in changes], window)
     loss = _wilder([max(-change, ZERO) for change in changes], window)
-    return HUNDRED * gain / (gain + loss) if gain + loss else None
+    return 100 * gain / (gain + loss) if gain + loss else None
 
 
 def average_true_range(candles: Sequence[Candle], window: int) -> Decimal:

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from libs.common.messages import Candle
 from services.strategy import indicators
+from services.strategy.config import require
 from services.strategy.plugin import Action, Intent, Why
 
 
@@ -24,12 +25,9 @@ class Parameters(Struct, frozen=True, forbid_unknown_fields=True):
     max_candles: int = 20
 
     def __post_init__(self) -> None:
-        if not 2 <= self.window <= 250:
-            raise ValueError("window must be from 2 to 250 candles")
-        if not (self.deviations.is_finite() and 0 < self.deviations <= 10):
-            raise ValueError("deviations must be in (0, 10]")
-        if not 0 < self.max_candles <= 250:
-            raise ValueError("max_candles must be from 1 to 250 candles")
+        require(2 <= self.window <= 250, "window must be from 2 to 250 candles")
+        require(self.deviations.is_finite() and 0 < self.deviations <= 10, "deviations must be in (0, 10]")
+        require(0 < self.max_candles <= 250, "max_candles must be from 1 to 250 candles")
 
 
 class MeanReversion:
@@ -41,29 +39,24 @@ class MeanReversion:
         self._rules = parameters
         # The candles since the entry are counted again after a restart: the warm-up reaches back over all of them.
         self.warmup_candles = max(parameters.window, parameters.max_candles + 1)
-        self._closes: deque[Decimal] = deque(maxlen=parameters.window)
-        self._seen = 0
+        self._closes: deque[Decimal] = deque(maxlen=self.warmup_candles)
         self._held_candles = 0
 
     def on_candle(self, candle: Candle, held: bool) -> Intent:
         self._closes.append(candle.close)
-        self._seen += 1
         self._held_candles = self._held_candles + 1 if held else 0
-        if self._seen < self.warmup_candles:
+        if len(self._closes) < self.warmup_candles:
             return Intent(Action.HOLD, Why.WARMING_UP)
-        closes = list(self._closes)
+        closes = list(self._closes)[-self._rules.window :]
         mean = indicators.mean(closes)
         if held:
-            return self._leave(candle.close, mean)
+            if candle.close >= mean:
+                return Intent(Action.EXIT, Why.MEAN_REACHED)
+            if self._held_candles >= self._rules.max_candles:
+                return Intent(Action.EXIT, Why.HELD_TOO_LONG)
+            return Intent(Action.HOLD, Why.HOLDING)
         band = mean - self._rules.deviations * indicators.standard_deviation(closes)
         # A market that does not move has a band of no width and nothing to return from.
         if candle.close <= band < mean:
             return Intent(Action.ENTER, Why.BELOW_BAND)
         return Intent(Action.HOLD, Why.NO_SIGNAL)
-
-    def _leave(self, close: Decimal, mean: Decimal) -> Intent:
-        if close >= mean:
-            return Intent(Action.EXIT, Why.MEAN_REACHED)
-        if self._held_candles >= self._rules.max_candles:
-            return Intent(Action.EXIT, Why.HELD_TOO_LONG)
-        return Intent(Action.HOLD, Why.HOLDING)

@@ -8,18 +8,10 @@ from libs.common.telemetry import ServiceMetrics
 class StrategyMetrics(ServiceMetrics):
     def __init__(self) -> None:
         super().__init__("strategy")
-        self.signals = self.counter(
-            "signals",
-            "Signals given, repetitions not counted, by product, side and reason.",
-            "product",
-            "side",
-            "reason",
-        )
-        self.decisions = self.counter(
-            "decisions", "Marks decided on, by product, action and reason.", "product", "action", "reason"
-        )
+        self.signals = self.counter("signals", "Signals given, repetitions not counted.", "product", "side", "reason")
+        self.decisions = self.counter("decisions", "Marks decided on.", "product", "action", "reason")
         self.decision_seconds = self.histogram(
-            "mark_to_decision_seconds", "From the mark's arrival at marketdata to its decision, wall time."
+            "mark_to_decision_seconds", "From a mark's arrival to its decision, wall."
         )
         self.pending = self.gauge("signal_pending", "1 while a signal or its order has not ended.", "product")
         self.position = self.gauge("position_size", "Position held, in the base currency.", "product")

@@ -1,4 +1,4 @@
-"""What a strategy plug-in is: a class that turns closed candles into intents.
+"""What a strategy plug-in is, a class that turns closed candles into intents, and how it is found by its name.
 
 Register it under the entry point group `perps_bot.strategies`, or name it in the profile as `module:Class`. One
 instance is made per product, from the class's own `Parameters`: a frozen msgspec struct with
@@ -7,12 +7,19 @@ instance is made per product, from the class's own `Parameters`: a frozen msgspe
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
+from importlib import import_module
+from importlib.metadata import entry_points
 from typing import Protocol, runtime_checkable
 
+import msgspec
 from msgspec import Struct
 
+from libs.common.errors import BadConfig
 from libs.common.messages import Candle
+
+GROUP = "perps_bot.strategies"
 
 
 class Action(StrEnum):
@@ -65,3 +72,30 @@ class Strategy(Protocol):
         """Take the next closed candle, later than all before it (candles may be missing). `held`: a position was
         held, or an entry under way, before this candle closed. ENTER while held and EXIT while flat have no effect."""
         ...
+
+
+def load(name: str, table: Mapping[str, object]) -> Strategy:
+    """An instance of the strategy of that name. Raises BadConfig with one line where there is none, and
+    msgspec.ValidationError for a table of parameters that it refuses."""
+    kind = _find(name)
+    parameters = getattr(kind, "Parameters", None)
+    if not isinstance(kind, type) or not isinstance(parameters, type) or not issubclass(parameters, Struct):
+        raise BadConfig(f"strategy {name!r} is not a class with a struct Parameters")
+    made = kind(msgspec.convert(dict(table), parameters, strict=False))
+    if not isinstance(made, Strategy):
+        raise BadConfig(f"strategy {name!r} has no warmup_candles or no on_candle")
+    return made
+
+
+def _find(name: str) -> object:
+    """The class behind an entry point, or behind `module:Class`."""
+    known = {point.name: point for point in entry_points(group=GROUP)}
+    if name in known:
+        return known[name].load()
+    module, _, attribute = name.partition(":")
+    if not module or not attribute:
+        raise BadConfig(f"unknown strategy {name!r}: there are {', '.join(sorted(known))}, or name one as module:Class")
+    try:
+        return getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise BadConfig(f"strategy {name!r} cannot be loaded: {error}") from None
