@@ -55,7 +55,7 @@ async def test_the_host_that_a_token_names_is_the_one_of_the_request(venue: Clie
     [
         {"sub": "someone else"},
         {"iss": "someone else"},
-        {"nbf": int(time.time()) + 60},
+        {"nbf": int(time.time()) + 86_400},
         {"exp": int(time.time()) - 1},
         {"exp": "soon"},
         {"uri": "GET nowhere"},
