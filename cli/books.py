@@ -63,11 +63,15 @@ async def venue_state(client: httpx.AsyncClient) -> VenueState:
         raise StackFailed(f"the simulated venue does not tell its state: {error!r}") from None
 
 
-async def audit(journal: Journal, client: httpx.AsyncClient, settings: Settings) -> Audit:
-    """Compare at rest: nothing may be in flight. Raises StackFailed when one side cannot be read."""
+async def audit(journal: Journal, client: httpx.AsyncClient, settings: Settings, at: datetime) -> Audit:
+    """Compare at rest, nothing in flight, with risk's figures of the market time `at` or later.
+
+    Raises StackFailed when one side cannot be read.
+    """
 
     def up_to_date() -> bool:
-        return journal.figures is not None and journal.figures.ledger_sequence >= journal.position
+        figures = journal.figures
+        return figures is not None and figures.ledger_sequence >= journal.position and figures.at >= at
 
     if not await journal.until(up_to_date, FIGURES_SECONDS) or journal.figures is None:
         raise StackFailed(f"risk has told no figures up to ledger {journal.position} in {FIGURES_SECONDS:.0f} s")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import getpass
 import time
 
@@ -11,12 +12,13 @@ from cli.operator import connected
 from cli.plan import Plan
 from cli.stack import Stack
 from libs.common import messages as m
-from libs.common.errors import BadConfig, StackFailed, Stop
+from libs.common.errors import BadConfig, BusDown, StackFailed, Stop
 from libs.common.nats_bus import NatsBus
 from libs.common.settings import Settings
 from libs.common.subjects import SERVICES
 
 ANSWER_SECONDS = 10.0
+RETRY_SECONDS = 0.2
 
 
 async def switch(settings: Settings, command: str, reason: str) -> int:
@@ -26,7 +28,7 @@ async def switch(settings: Settings, command: str, reason: str) -> int:
     body = m.Command(reason=reason, who=getpass.getuser())
     async with connected(settings) as bus:
         try:
-            reply = await bus.request("risk", command, body, ANSWER_SECONDS)
+            reply = await _ask(bus, command, body)
             if not reply.ok:
                 raise Refused(f"{command} refused: {reply.detail}")
         except Stop as failure:
@@ -35,6 +37,18 @@ async def switch(settings: Settings, command: str, reason: str) -> int:
         await _publish_outcome(bus, command, "")
     say(f"{command}: {reply.detail or 'done'}")
     return 0
+
+
+async def _ask(bus: NatsBus, command: str, body: m.Command) -> m.Reply:
+    """Again until risk answers: it may just be starting, and asking for the same twice changes nothing."""
+    deadline = time.monotonic() + ANSWER_SECONDS
+    while True:
+        try:
+            return await bus.request("risk", command, body, ANSWER_SECONDS)
+        except BusDown:
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(RETRY_SECONDS)
 
 
 async def _publish_outcome(bus: NatsBus, command: str, error: str) -> None:

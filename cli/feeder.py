@@ -60,6 +60,11 @@ class Feeder:
         self.first_time: datetime | None = None
         self.last: Step | None = None
 
+    @property
+    def last_time(self) -> datetime:
+        """Market time of the last tick."""
+        return max(self.last.products.values(), default=m.EPOCH) if self.last else m.EPOCH
+
     async def run(self, progress: Callable[[Step], None]) -> None:
         """Feed every tick. Raises StackFailed naming the service that does not keep up."""
         await self.settle(set())

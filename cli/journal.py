@@ -35,7 +35,6 @@ class Journal:
         self._bus = bus
         self._ledger = bus.ledger(0)
         self.marks: Counter[str] = Counter()
-        self.last_marks: dict[str, m.Mark] = {}
         self.decisions: dict[str, m.Decision] = {}
         self.reasons: Counter[str] = Counter()  # of the decisions to hold
         self.signals: set[str] = set()
@@ -56,7 +55,6 @@ class Journal:
         match message:
             case m.Mark():
                 self.marks[message.product_id] += 1
-                self.last_marks[message.product_id] = message
             case m.Decision():
                 self.decisions[message.product_id] = message
                 if message.signal_id:

@@ -131,7 +131,7 @@ async def replay(plan: Plan, options: Options, recording: Recording, as_json: bo
             fed = time.monotonic()
             with Progress(recording.total_ticks, journal) as progress:
                 await stack.unless_one_dies(feeder.run(progress.step), DEATH_LOOK_SECONDS)
-            found = await audit(journal, venue, plan.settings)
+            found = await audit(journal, venue, plan.settings, feeder.last_time)
             summary = summarise(recording.product_id, journal, feeder, found, time.monotonic() - fed)
     _print(summary, as_json)
     say(f"everything that was kept is in {plan.settings.data_dir}")

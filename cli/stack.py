@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
 import httpx
 
-from cli.errors import BY_EXIT_STATUS
+from cli.deaths import Deaths
 from cli.nats_server import find_nats_server, provision_server, write_config
 from cli.plan import Plan
-from cli.supervise import Process, Supervisor, last_line
+from cli.supervise import Supervisor
 from libs.common.clock import SystemClock
 from libs.common.errors import BadConfig, PortInUse, StackFailed
 from libs.common.messages import EPOCH
 from libs.common.subjects import SERVICES
 
-DEATHS_MAX = 3  # of one program while the stack starts
 LOOK_SECONDS = 0.1
 T = TypeVar("T")
 
@@ -40,7 +37,7 @@ class Stack:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.supervisor = Supervisor(plan.settings.data_dir)
-        self._deaths: dict[str, set[int]] = {}
+        self._deaths = Deaths(self.supervisor.logs)
         self._environment: dict[str, str] = {}
 
     async def __aenter__(self) -> Stack:
@@ -131,26 +128,11 @@ class Stack:
         task = asyncio.ensure_future(work)
         try:
             while not (await asyncio.wait({task}, timeout=look_seconds))[0]:
-                self._check_deaths(await self.supervisor.processes())
+                await self.supervisor.processes()
+                self._deaths.check()
             return task.result()
         finally:
             task.cancel()
-
-    def _check_deaths(self, processes: dict[str, Process]) -> None:
-        for process in processes.values():
-            if process.stop:
-                self._deaths.setdefault(process.name, set()).add(process.stop)
-            down = process.statename in ("BACKOFF", "EXITED", "FATAL")
-            for_good = down and process.exitstatus in BY_EXIT_STATUS
-            if for_good or len(self._deaths.get(process.name, ())) >= DEATHS_MAX:
-                words = last_words(self.supervisor.logs / f"{process.name}.log") or process.spawnerr
-                raise BY_EXIT_STATUS.get(process.exitstatus, StackFailed)(
-                    f"{process.name} stops again and again: {words}" if not for_good else _named(process.name, words)
-                )
-
-
-def _named(name: str, words: str) -> str:
-    return words if words.startswith(f"{name}:") else f"{name}: {words}"
 
 
 async def _answers(address: str) -> None:
@@ -170,15 +152,3 @@ async def why_not_ready(client: httpx.AsyncClient, address: str) -> str:
         return "" if answer.status_code == 200 else str(answer.json()["reason"])
     except (httpx.HTTPError, ValueError, KeyError):
         return "does not answer"
-
-
-def last_words(log_file: Path) -> str:
-    """What a program said last: the message of a JSON log line, with the error of a defect, or the bare line."""
-    line = last_line(log_file)
-    try:
-        record = json.loads(line)
-        message = str(record["message"])
-    except (ValueError, KeyError, TypeError):
-        return line
-    exception = str(record.get("exception", "")).strip()
-    return f"{message}: {exception.splitlines()[-1]}" if exception else message

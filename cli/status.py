@@ -9,6 +9,7 @@ from typing import Protocol
 
 import msgspec
 from msgspec import Struct
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -125,7 +126,7 @@ async def status(settings: Settings, as_json: bool) -> int:
 
 
 def show(found: Status, console: Console) -> None:
-    table = Table(title=None, header_style="bold")
+    table = Table(box=SIMPLE, header_style="bold")
     for name in ("service", "up", "ready"):
         table.add_column(name, no_wrap=name != "ready")
     for name in ("last input", "last decision", "last venue answer", "errors", "restarts"):

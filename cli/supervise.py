@@ -7,10 +7,12 @@ import contextlib
 import ctypes
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 from xmlrpc.client import Error, Fault, ServerProxy
@@ -27,20 +29,19 @@ SOCKET_BYTES = 107 if sys.platform == "linux" else 103  # what the kernel takes 
 SPARE_BYTES = len(".4194304")  # supervisord binds to a name with its process id first
 START_SECONDS = 10.0
 STOP_SECONDS = 40.0  # longer than three stopwaitsecs in supervisord.conf
+HUNG_SECONDS = 3.0  # for a supervisord that does not take the order
+CLEAN_UP_SECONDS = 10.0
+CALL_SECONDS = 5.0
 PR_SET_PDEATHSIG = 1
 
 
 class Process(Struct, frozen=True):
-    """What supervisord knows of one program. Times in unix seconds, 0 where there is none."""
+    """What supervisord knows of one program; `pid` is 0 while it does not run."""
 
     name: str
     group: str
     statename: str
     pid: int
-    exitstatus: int
-    start: int
-    stop: int
-    spawnerr: str
 
     @property
     def running(self) -> bool:
@@ -52,6 +53,19 @@ def full_name(name: str) -> str:
     return name if name in ("nats", "venue") else f"{GROUP}:{name}"
 
 
+class _Connection(HTTPConnection):
+    """To a unix socket, with an end to its patience: a supervisord that hangs must not hang us."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost")
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(CALL_SECONDS)
+        self.sock.connect(self._path)
+
+
 class Supervisor:
     """`start` what may be started, `shutdown` what was; the other methods work on a running one, ours or not."""
 
@@ -59,7 +73,7 @@ class Supervisor:
         self.socket = data_dir / "supervisor.sock"
         self.logs = data_dir / "logs"
         self._child: subprocess.Popen[bytes] | None = None
-        self._pids: set[int] = set()
+        self._running: dict[str, Process] = {}
 
     def check_socket(self) -> None:
         """Raises BadConfig where the data directory's path is too long for a unix socket."""
@@ -111,15 +125,20 @@ class Supervisor:
         """Stop everything in order: the services, the venue, NATS, supervisord. Nothing is left when this returns."""
         if self._child is None:
             return
-        with contextlib.suppress(OSError, Error, StackFailed):
+        with contextlib.suppress(Error, StackFailed):
             await self.processes()
-        if not self.died:
-            try:
-                await self.call("shutdown")
-            except (OSError, Error):
-                self._child.terminate()
-        child = self._child
-        await _until(lambda: child.poll() is not None, STOP_SECONDS)
+        child, patience = self._child, STOP_SECONDS
+        try:
+            await self.call("shutdown")
+        except (StackFailed, Error):
+            child.terminate()
+            patience = HUNG_SECONDS
+        deadline = time.monotonic() + patience
+        while child.poll() is None and time.monotonic() < deadline:
+            # supervisord looks for what has ended once a second, or whenever it is spoken to.
+            with contextlib.suppress(StackFailed, Error):
+                await self.call("getState")
+            await asyncio.sleep(0.05)
         if self._child.returncode != 0:
             await self._clean_up()
         self._child = None
@@ -127,11 +146,11 @@ class Supervisor:
     async def _clean_up(self) -> None:
         """supervisord itself was killed or hangs: end its programs, each the leader of a process group."""
         assert self._child is not None
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            for pid in self._pids:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(pid, number)
-            await _until(lambda: not any(_alive(pid) for pid in self._pids), 10)
+        services = [process.pid for process in self._running.values() if process.group == GROUP]
+        others = [process.pid for process in self._running.values() if process.group != GROUP]
+        for pids in (services, others):  # the services still have something to tell the bus
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                await _end(pids, number)
         self._child.kill()
         self._child.wait()
         self.socket.unlink(missing_ok=True)
@@ -144,8 +163,7 @@ class Supervisor:
             raise StackFailed(f"supervisord is gone, see {self.logs / 'supervisord.log'}")
         found = [Process(**{name: info[name] for name in Process.__struct_fields__}) for info in await self._infos()]
         if self._child is not None:
-            self._pids |= {process.pid for process in found if process.pid}
-            self._pids &= {process.pid for process in found}
+            self._running = {process.name: process for process in found if process.pid}
         return {process.name: process for process in found}
 
     async def _infos(self) -> list[dict[str, Any]]:
@@ -170,11 +188,15 @@ class Supervisor:
         await self.begin(*names)
 
     async def call(self, method: str, *arguments: object) -> Any:
-        """One call of the XML-RPC interface. Raises OSError or xmlrpc.client.Error."""
-        return await asyncio.to_thread(self._call, method, *arguments)
+        """One call of the XML-RPC interface. Raises xmlrpc.client.Error for a no, StackFailed without an answer."""
+        try:
+            return await asyncio.to_thread(self._call, method, *arguments)
+        except OSError as error:
+            raise StackFailed(f"supervisord is gone, see {self.logs / 'supervisord.log'} ({error})") from None
 
     def _call(self, method: str, *arguments: object) -> Any:
         transport = SupervisorTransport(None, None, f"unix://{self.socket}")
+        transport._get_connection = lambda: _Connection(str(self.socket))
         with ServerProxy("http://127.0.0.1", transport=transport) as proxy:
             return getattr(proxy.supervisor, method)(*arguments)
 
@@ -189,6 +211,14 @@ async def _until(condition: Callable[[], bool], seconds: float) -> None:
 def _die_with_parent() -> None:
     """Runs in the child: SIGTERM, the ordered stop, when the command line is killed. Linux only."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+async def _end(pids: list[int], number: signal.Signals) -> None:
+    """Signal those that still live, and wait for them."""
+    for pid in filter(_alive, pids):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, number)
+    await _until(lambda: not any(map(_alive, pids)), CLEAN_UP_SECONDS)
 
 
 def _alive(pid: int) -> bool:

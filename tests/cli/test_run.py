@@ -118,7 +118,7 @@ def test_a_killed_supervisord_ends_the_run_and_its_processes(folder: Path) -> No
     assert not [pid for pid in all_of_it if alive(pid)]
 
 
-def test_a_supervisord_that_hangs_cannot_keep_the_run_from_ending(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_supervisord_that_hangs_cannot_keep_the_run_from_ending(folder: Path) -> None:
     with running("run", env=environment(folder / "var"), words=folder / "words") as command:
         command.wait_for("all services ready in")
         all_of_it = pids(folder)
