@@ -166,7 +166,7 @@ def status(context: typer.Context, profile: Profile = "", as_json: Json = False)
 
 @app.command()
 def halt(context: typer.Context, reason: Reason = "", profile: Profile = "") -> None:
-    """Stop all trading but cancels and the operator's flatten. Holds until `resume`."""
+    """Stop all trading; resting entries are canceled. Holds until `resume`."""
     _run(control.switch(settings_module.load(profile or context.obj), "halt", reason))
 
 
