@@ -76,6 +76,7 @@ class Plan(Struct, frozen=True):
             if claim.port in taken:
                 raise PortInUse(f"port {claim.port} is wanted twice: set {claim.variable} or {taken[claim.port]}")
             taken[claim.port] = claim.variable
+        for claim in self.claims:
             with socket.socket() as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 try:
