@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from datetime import datetime
 from types import TracebackType
 from typing import TypeVar
 
@@ -17,18 +16,10 @@ from cli.plan import Plan
 from cli.supervise import Supervisor
 from libs.common.clock import SystemClock
 from libs.common.errors import BadConfig, PortInUse, StackFailed
-from libs.common.messages import EPOCH
 from libs.common.subjects import SERVICES
 
 LOOK_SECONDS = 0.1
 T = TypeVar("T")
-
-
-class BeforeAnyMarket(SystemClock):
-    """For the installation of a replay: market time is what messages tell, and that one must not tell today's."""
-
-    def wall(self) -> datetime:
-        return EPOCH
 
 
 class Stack:
@@ -82,7 +73,7 @@ class Stack:
             await self.supervisor.begin("nats")
         if self.plan.own_venue:
             await self.supervisor.begin("venue")
-        clock = BeforeAnyMarket() if settings.market.replay else SystemClock()
+        clock = SystemClock(settings.market.replay)
         await self.unless_one_dies(provision_server(settings, clock))
         if self.plan.own_venue:
             # It has written execution's key file by the time that it answers.

@@ -68,10 +68,12 @@ class AsyncioTasks:
         await asyncio.sleep(seconds)
 
     async def close(self) -> None:
-        """Cancel what still runs and wait for it."""
-        for task in list(self._running):
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        """Cancel what still runs and wait for it; again where a cancellation got lost (`asyncio.wait_for` in 3.11
+        loses one that arrives together with its result)."""
+        while self._running:
+            for task in list(self._running):
+                task.cancel()
+            await asyncio.wait(self._running, timeout=0.5)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)

@@ -28,6 +28,7 @@ from libs.common.telemetry import VERSION, HealthServer, ServiceMetrics, start_l
 from libs.common.telemetry import Handler as HttpHandler
 
 log = logging.getLogger(__name__)
+CLOSE_SECONDS = 3
 
 
 class Context(Struct, frozen=True):
@@ -119,5 +120,8 @@ async def _serve(service: str, settings: Settings, build: Build, default_port: i
             await ended
         finally:
             await tasks.close()  # first of all: nothing moves while the rest closes
-        await parts.shell.close()  # only after an orderly end: what failed may have left half a step in the state
+        # Only after an orderly end: what failed may have left half a step in the state. Nor does a lost bus hold us.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await parts.shell.close()
     log.info("stopped", extra={"event": "service.stopped"})

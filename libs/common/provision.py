@@ -132,7 +132,7 @@ async def _install(bus: NatsBus, clock: Clock) -> None:
     when the id is there, was lost, and the services treat it as halted."""
     if await bus.load(STATE_BUCKET, INSTALLATION_KEY) is not None:
         return
-    now = clock.wall()
+    now = clock.market()  # in a replay before all of it: a service takes the latest `at` for its time
     first = TradingState(
         id="trading-first", at=now, state=Trading.ACTIVE, reason="installation", who="provisioner", since=now
     )
