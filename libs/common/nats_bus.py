@@ -1,4 +1,4 @@
-"""The bus on NATS. With `libs.common.provision` the only module that knows NATS.
+"""The bus on NATS. With its ledger and its provisioning the only modules that know NATS.
 
 Measured choices: callbacks instead of iterators, fast pings (a dead server is seen in under 3 s), no outgoing buffer
 (`pending_size=-1`: by default nats-py sends an order seconds after its publish "failed"), no callback that may raise
@@ -11,10 +11,9 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import nats
@@ -28,9 +27,10 @@ from nats.micro.request import Request
 from nats.micro.service import EndpointConfig, Service, ServiceConfig
 
 from libs.common import messages as m
-from libs.common.bus import Delivery, Entry
+from libs.common.bus import Entry
 from libs.common.clock import Clock
 from libs.common.errors import BusDown, Conflict
+from libs.common.nats_ledger import PAGE, WRONG_SEQUENCE, NatsLedger, Raw
 from libs.common.subjects import (
     BY_TYPE,
     LEASE_BUCKET,
@@ -38,23 +38,13 @@ from libs.common.subjects import (
     TRADING_KEY,
     Kept,
     control_subject,
+    decode,
     subject_of,
-    type_of,
 )
 
 log = logging.getLogger(__name__)
-PAGE = 256
 LEASE_SECONDS = 4
 REFUSALS_MAX = 10  # unanswered requests in a row on a healthy connection: nobody will answer
-WRONG_SEQUENCE = (10071, 10164)
-
-
-class Raw(NamedTuple):
-    """A stored message before it is read."""
-
-    sequence: int
-    subject: str
-    data: bytes
 
 
 class BusStats:
@@ -67,22 +57,6 @@ class BusStats:
         self.undecodable = 0
         self.errors = 0
         self.conflicts = 0
-
-
-def decode(subject: str, data: bytes) -> m.Message:
-    """The message that belongs to this subject. Raises msgspec.DecodeError for anything else."""
-    kind = type_of(subject)
-    if kind is None:
-        raise msgspec.DecodeError(f"no message belongs to {subject}")
-    try:
-        message = msgspec.json.decode(data, type=kind)
-    except UnicodeDecodeError as error:  # msgspec lets this one through as it is
-        raise msgspec.DecodeError(str(error)) from None
-    if subject_of(message) != subject:
-        raise msgspec.DecodeError(f"the message names {subject_of(message)}, it came on {subject}")
-    if not m.sound(message):
-        raise msgspec.DecodeError(f"a number that is none, or a time without a zone, on {subject}")
-    return message
 
 
 async def connect(
@@ -136,7 +110,7 @@ class NatsBus:
     def __init__(self, identity: str, clock: Clock, failed: Callable[[BaseException], None]) -> None:
         self.identity = identity
         self.stats = BusStats()
-        self._clock = clock
+        self.clock = clock
         self._failed = failed
         self._closing = False
         self.announced_up = False  # what the log last said of the connection
@@ -187,7 +161,7 @@ class NatsBus:
     # -- core messages
 
     async def publish(self, message: m.Message) -> None:
-        stamped = msgspec.structs.replace(message, sent_at=self._clock.wall())
+        stamped = msgspec.structs.replace(message, sent_at=self.clock.wall())
         try:
             await self.nc.publish(subject_of(message), msgspec.json.encode(stamped))
         except (nats.errors.OutboundBufferLimitError, nats.errors.ConnectionClosedError):
@@ -324,7 +298,7 @@ class NatsBus:
         subject, owner = f"$KV.{LEASE_BUCKET}.{key}", self.nc.new_inbox().encode()
         log.info("waiting for the lease %s", key, extra={"event": "bus.lease"})
         while True:
-            asked = self._clock.monotonic()
+            asked = self.clock.monotonic()
             try:
                 self._lease = (subject, await self._store(subject, owner, 0, LEASE_SECONDS))
                 self._lease_renewed = asked
@@ -344,7 +318,7 @@ class NatsBus:
         """For ever. A lost bus does not end us (resting orders may need us), but `holds_lease` turns false in time."""
         while self._lease is not None:
             await asyncio.sleep(LEASE_SECONDS / 4)
-            asked = self._clock.monotonic()
+            asked = self.clock.monotonic()
             try:
                 self._lease = (subject, await self._store(subject, owner, self._lease[1], LEASE_SECONDS))
                 self._lease_renewed = asked
@@ -356,7 +330,7 @@ class NatsBus:
 
     @property
     def holds_lease(self) -> bool:
-        return self._lease is not None and self._clock.monotonic() - self._lease_renewed < LEASE_SECONDS - 1
+        return self._lease is not None and self.clock.monotonic() - self._lease_renewed < LEASE_SECONDS - 1
 
     # -- requests
 
@@ -397,129 +371,3 @@ class NatsBus:
         self._background.discard(task)
         if not task.cancelled() and (error := task.exception()):
             self._failed(error)  # a watch that ended in silence would leave us deaf to a halt
-
-
-class NatsLedger:
-    """See `libs.common.bus.Ledger`.
-
-    The durable consumer brings what is new; the sequence must go on without a hole, and a hole (two processes on one
-    consumer, a lost pull request, a consumer ahead of the snapshot) is filled by reading the stream directly.
-    """
-
-    def __init__(self, bus: NatsBus, position: int) -> None:
-        self.position = position
-        self._bus = bus
-        self._sequences: OrderedDict[str, int] = OrderedDict()  # last sequence per subject, of the recent ones
-        self._subscription: JetStreamContext.PullSubscription | None = None
-        self._applied = position  # the latest that was acknowledged as handled
-        self._handed_out: deque[tuple[int, str, bool]] = deque()  # sequence, subject, whether it could be read
-        self._held: list[Msg] = []
-        self._moving = asyncio.Lock()  # read and catch_up may run at once; the position moves under this lock
-
-    async def catch_up(self) -> list[Delivery]:
-        async with self._moving:
-            while page := await self._bus.direct_page(self.position):
-                if deliveries := self._hand_out(page):
-                    return deliveries
-            return []
-
-    async def read(self) -> list[Delivery]:
-        msg = await self._next()
-        if msg is None:
-            return await self.catch_up()
-        sequence = msg.metadata.sequence.stream
-        self._held.append(msg)
-        async with self._moving:
-            if sequence == self.position + 1:
-                return self._hand_out([Raw(sequence, msg.subject, msg.data)])
-        if sequence <= self._applied:
-            await self.acknowledge(self._applied)
-        return await self.catch_up()
-
-    async def acknowledge(self, sequence: int) -> None:
-        self._settle(sequence)
-        done = [msg for msg in self._held if msg.metadata.sequence.stream <= sequence]
-        self._held = [msg for msg in self._held if msg.metadata.sequence.stream > sequence]
-        for msg in done:
-            try:
-                await msg.ack()
-            except nats.errors.Error:
-                return  # the server will deliver it again, and the sequence tells that it is known
-
-    async def append(self, message: m.Message, over: str = "") -> int:
-        subject = subject_of(message)
-        expected = await self._expected(over or subject)
-        body = msgspec.json.encode(msgspec.structs.replace(message, sent_at=self._bus._clock.wall()))
-        headers = {"Nats-Expected-Last-Subject-Sequence": str(expected)}
-        if over:
-            headers["Nats-Expected-Last-Subject-Sequence-Subject"] = over
-        while True:
-            try:
-                sequence = int((await self._bus.js.publish(subject, body, headers=headers)).seq)
-                break
-            except nats.js.errors.APIError as error:
-                if error.err_code not in WRONG_SEQUENCE:
-                    raise BusDown(f"the ledger refuses {subject}: {error}") from None
-                stored = await self._stored(subject, body)
-                if stored is None:
-                    self._bus.stats.conflicts += 1
-                    raise Conflict(f"{over or subject} moved on from {expected}") from None
-                sequence = stored
-                break
-            except (TimeoutError, nats.errors.Error) as error:
-                log.warning("appending %s again: %r", subject, error, extra={"event": "bus.retry"})
-                await asyncio.sleep(0.1)
-        self._remember(subject, sequence)
-        return sequence
-
-    async def _stored(self, subject: str, body: bytes) -> int | None:
-        """The sequence of our own write if it is the last on its subject: an earlier try got through after all. Told by
-        its bytes, which hold the moment of sending: another process may give another event the same id."""
-        last = await self._bus.last_on(subject)
-        return int(last.headers["Nats-Sequence"]) if last is not None and last.data == body else None
-
-    async def _expected(self, subject: str) -> int:
-        if subject not in self._sequences:
-            last = await self._bus.last_on(subject)
-            sequence = int(last.headers["Nats-Sequence"]) if last else 0
-            if sequence > self._applied:
-                raise Conflict(f"{subject} is at {sequence}, handled is {self._applied}")
-            self._sequences[subject] = sequence
-        return self._sequences[subject]
-
-    def _remember(self, subject: str, sequence: int) -> None:
-        wildcard = ".".join(subject.split(".")[:2]) + ".>"
-        for key in (subject, wildcard):
-            self._sequences[key] = max(sequence, self._sequences.get(key, 0))
-            self._sequences.move_to_end(key)
-        while len(self._sequences) > 10_000:
-            self._sequences.popitem(last=False)
-
-    def _hand_out(self, page: list[Raw]) -> list[Delivery]:
-        """Move on. What cannot be read is counted and skipped: it approves nothing, and what it hides (a fill) shows as
-        a difference between the books and the account."""
-        found = []
-        for raw in page:
-            self.position = raw.sequence
-            try:
-                found.append(Delivery(raw.sequence, raw.subject, decode(raw.subject, raw.data)))
-                self._handed_out.append((raw.sequence, raw.subject, True))
-            except msgspec.DecodeError as error:
-                self._bus.undecodable(raw.subject, error)
-                self._handed_out.append((raw.sequence, raw.subject, False))
-        self._settle(self._applied)
-        return found
-
-    def _settle(self, sequence: int) -> None:
-        """Up to here, and over the unreadable that follows, a write of ours rests on what has been handled."""
-        while self._handed_out and (self._handed_out[0][0] <= sequence or not self._handed_out[0][2]):
-            self._applied, subject, _ = self._handed_out.popleft()
-            self._remember(subject, self._applied)
-
-    async def _next(self) -> Msg | None:
-        try:
-            if self._subscription is None:
-                self._subscription = await self._bus.js.pull_subscribe_bind(self._bus.identity, str(Kept.LEDGER))
-            return (await self._subscription.fetch(1, timeout=1))[0]
-        except (TimeoutError, nats.errors.Error):
-            return None

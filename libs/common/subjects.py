@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+import msgspec
 from msgspec import Struct
 
 from libs.common import messages as m
@@ -76,6 +77,22 @@ def type_of(subject: str) -> type[m.Message] | None:
 def control_subject(service: str, command: str) -> str:
     """Request-reply; no stream covers it, since a stream would answer the request itself."""
     return f"perps.control.{service}.{command}"
+
+
+def decode(subject: str, data: bytes) -> m.Message:
+    """The message that belongs to this subject. Raises msgspec.DecodeError for anything else."""
+    kind = type_of(subject)
+    if kind is None:
+        raise msgspec.DecodeError(f"no message belongs to {subject}")
+    try:
+        message = msgspec.json.decode(data, type=kind)
+    except UnicodeDecodeError as error:  # msgspec lets this one through as it is
+        raise msgspec.DecodeError(str(error)) from None
+    if subject_of(message) != subject:
+        raise msgspec.DecodeError(f"the message names {subject_of(message)}, it came on {subject}")
+    if not m.sound(message):
+        raise msgspec.DecodeError(f"a number that is none, or a time without a zone, on {subject}")
+    return message
 
 
 class _Fields(dict[str, str]):

@@ -135,10 +135,10 @@ class ExecutionCore:
     def _begin(self, order: Order, now: datetime) -> list[m.Message]:
         reason, quantity = self._permitted(order, now)
         if reason is not None:
-            return [self._event(order, OrderStatus.DENIED, reason, now)]
+            return [order.event(OrderStatus.DENIED, reason, now)]
         self._begun.add(order.order.client_order_id)
         order_sent = msgspec.structs.replace(order.order, quantity=quantity)
-        event = self._event(order, OrderStatus.SUBMITTING, "approved", now)
+        event = order.event(OrderStatus.SUBMITTING, "approved", now)
         return [msgspec.structs.replace(event, order=order_sent)]
 
     def _permitted(self, order: Order, now: datetime) -> tuple[Reason | None, Decimal]:
@@ -196,7 +196,7 @@ class ExecutionCore:
         if event.status is OrderStatus.SUBMITTING:
             if event.client_order_id in self._begun:
                 return [self._place(order, 0)]
-            return [self._event(order, OrderStatus.UNKNOWN, "submitted by another process", now)]
+            return [order.event(OrderStatus.UNKNOWN, "submitted by another process", now)]
         if event.status in (OrderStatus.UNKNOWN, OrderStatus.ACCEPTED):
             return self._ask(order, news=True)
         return []
@@ -258,7 +258,7 @@ class ExecutionCore:
             elif order.status is OrderStatus.SUBMITTING:
                 # The process before us may have sent it: that is for the venue to say.
                 self._inquiry(order).token_expires_at = dead_at
-                outputs.append(self._event(order, OrderStatus.UNKNOWN, "found unanswered at start", now))
+                outputs.append(order.event(OrderStatus.UNKNOWN, "found unanswered at start", now))
             elif not order.terminal:
                 self._inquiry(order).token_expires_at = dead_at
                 outputs += [*self._unwanted(order), *self._ask(order)]
@@ -272,20 +272,20 @@ class ExecutionCore:
             known = self.state.orders.get(answer.client_order_id)
             self.anomalies += 1 if known and known.terminal else 0
             return []
-        return [self._event(order, OrderStatus.ACCEPTED, "accepted", now, venue_order_id=answer.venue_order_id)]
+        return [order.event(OrderStatus.ACCEPTED, "accepted", now, venue_order_id=answer.venue_order_id)]
 
     def _on_refused(self, answer: i.PlaceRefused, now: datetime) -> list[m.Message]:
         order = self._waiting(answer.client_order_id)
         if order is None or order.status is OrderStatus.UNKNOWN:
             return []
-        return [self._event(order, answer.status, answer.reason, now)]
+        return [order.event(answer.status, answer.reason, now)]
 
     def _on_not_sent(self, answer: i.PlaceNotSent, now: datetime) -> list[m.Message]:
         order = self._waiting(answer.client_order_id)
         if order is None or order.status is OrderStatus.UNKNOWN:
             return []
         if now > order.expires_at:
-            return [self._event(order, OrderStatus.DENIED, Reason.VENUE_UNREACHABLE, now)]
+            return [order.event(OrderStatus.DENIED, Reason.VENUE_UNREACHABLE, now)]
         return [self._place(order, RETRY_SECONDS)]
 
     def _on_unknown(self, answer: i.PlaceUnknown, now: datetime) -> list[m.Message]:
@@ -296,7 +296,7 @@ class ExecutionCore:
         inquiry.token_expires_at = max(inquiry.token_expires_at, answer.token_expires_at)
         if order.status is OrderStatus.UNKNOWN:
             return []
-        return [self._event(order, OrderStatus.UNKNOWN, answer.why, now)]
+        return [order.event(OrderStatus.UNKNOWN, answer.why, now)]
 
     def _waiting(self, client_order_id: str) -> Order | None:
         """The order if its POST is still unanswered; a late answer to a settled one is no news."""
@@ -313,7 +313,7 @@ class ExecutionCore:
         if answer.order.product_id != order.order.product_id or answer.order.side is not order.order.side:
             self.anomalies += 1
             return self._ask(order)
-        return [self._event(order, OrderStatus.ACCEPTED, "found", now, venue_order_id=answer.order.venue_order_id)]
+        return [order.event(OrderStatus.ACCEPTED, "found", now, venue_order_id=answer.order.venue_order_id)]
 
     def _on_not_found(self, answer: i.NotFound, now: datetime) -> list[m.Message]:
         """It never arrived once two complete listings, begun after its token had died, do not know it."""
@@ -325,7 +325,7 @@ class ExecutionCore:
         if inquiry.token_expires_at > m.EPOCH and answer.asked_at > inquiry.token_expires_at + margin:
             inquiry.listings_without += 1
         if inquiry.listings_without >= LISTINGS_NEEDED:
-            return [self._event(order, OrderStatus.REJECTED, "never_arrived", now)]
+            return [order.event(OrderStatus.REJECTED, "never_arrived", now)]
         return self._ask(order)
 
     def _on_ask_failed(self, answer: i.AskFailed, now: datetime) -> list[m.Message]:
@@ -343,7 +343,7 @@ class ExecutionCore:
             self.anomalies += 1
             return self._ask(order)
         new = {fill.entry_id: fill for fill in answer.fills if fill.entry_id not in order.entry_ids}
-        outputs: list[m.Message] = [self._fill(order, fill, now) for fill in new.values()]
+        outputs: list[m.Message] = [order.fill_of(fill, now) for fill in new.values()]
         filled = order.filled_qty + sum((fill.size for fill in new.values()), Decimal(0))
         status = answer.order.status
         empty = status is OrderStatus.FILLED and not filled
@@ -351,12 +351,12 @@ class ExecutionCore:
             self.anomalies += 1
         if status in ENDED_BY_VENUE and filled == answer.order.filled_qty and not empty:
             reason = answer.order.reject_reason or answer.order.status_word.lower()
-            return [*outputs, self._progress(order, status, reason, [*new.values()], now)]
+            return [*outputs, order.progress(status, reason, [*new.values()], now)]
         if new:
-            progress = self._progress(order, OrderStatus.PARTIALLY_FILLED, "partially filled", [*new.values()], now)
+            progress = order.progress(OrderStatus.PARTIALLY_FILLED, "partially filled", [*new.values()], now)
             outputs.append(progress)
         elif status is OrderStatus.PENDING_CANCEL and order.status is not status:
-            outputs.append(self._event(order, status, "cancel queued", now))
+            outputs.append(order.event(status, "cancel queued", now))
         return [*outputs, *self._unwanted(order), *self._ask(order, news=bool(new))]
 
     def _on_user(self, update: i.UserUpdate, now: datetime) -> list[m.Message]:
@@ -448,58 +448,6 @@ class ExecutionCore:
             return [question]
         query = i.Query(id=inquiry.id, client_order_id=key, venue_order_id=order.venue_order_id, delay_seconds=delay)
         return [query]
-
-    def _event(
-        self, order: Order, status: OrderStatus, reason: str, now: datetime, venue_order_id: str = ""
-    ) -> m.OrderEvent:
-        if status not in TRANSITIONS[order.status]:
-            raise AssertionError(f"{order.order.client_order_id}: {order.status} cannot become {status}")
-        revision = order.revision + 1
-        return m.OrderEvent(
-            id=f"{order.order.client_order_id}-{revision}",
-            cause=order.signal_id,
-            at=now,
-            product_id=order.order.product_id,
-            client_order_id=order.order.client_order_id,
-            signal_id=order.signal_id,
-            revision=revision,
-            status=status,
-            reason=str(reason),
-            order=order.order,
-            venue_order_id=venue_order_id or order.venue_order_id,
-            filled_qty=order.filled_qty,
-            filled_value=order.filled_value,
-            fees=order.fees,
-        )
-
-    def _progress(
-        self, order: Order, status: OrderStatus, reason: str, new: list[i.VenueFill], now: datetime
-    ) -> m.OrderEvent:
-        """An event whose totals include the fills that are booked right before it."""
-        event = self._event(order, status, reason, now)
-        return msgspec.structs.replace(
-            event,
-            filled_qty=event.filled_qty + sum((f.size for f in new), Decimal(0)),
-            filled_value=event.filled_value + sum((f.size * f.price for f in new), Decimal(0)),
-            fees=event.fees + sum((f.fee for f in new), Decimal(0)),
-        )
-
-    def _fill(self, order: Order, fill: i.VenueFill, now: datetime) -> m.Fill:
-        return m.Fill(
-            id=fill.entry_id,
-            cause=f"{order.order.client_order_id}-{order.revision}",
-            at=now,
-            product_id=order.order.product_id,
-            client_order_id=order.order.client_order_id,
-            venue_order_id=order.venue_order_id,
-            trade_id=fill.trade_id,
-            side=order.order.side,
-            price=fill.price,
-            size=fill.size,
-            fee=fill.fee,
-            liquidity=fill.liquidity,
-            trade_time=fill.trade_time,
-        )
 
 
 def _forbidden(trading: m.TradingState, reduce_only: bool) -> Reason | None:

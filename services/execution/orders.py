@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from decimal import Decimal
 
+import msgspec
 from msgspec import Struct, field
 
 from libs.common.messages import (
@@ -17,6 +18,7 @@ from libs.common.messages import (
     Side,
     TimeInForce,
 )
+from services.execution.inputs import VenueFill
 
 S = OrderStatus
 OPEN = (S.ACCEPTED, S.PARTIALLY_FILLED, S.PENDING_CANCEL)
@@ -98,6 +100,56 @@ class Order(Struct, kw_only=True):
         self.filled_value += fill.price * fill.size
         self.fees += fill.fee
         return True
+
+    def event(self, status: OrderStatus, reason: str, now: datetime, venue_order_id: str = "") -> OrderEvent:
+        """The next step, for the ledger; the order itself moves when it comes back from there."""
+        key = self.order.client_order_id
+        if status not in TRANSITIONS[self.status]:
+            raise AssertionError(f"order {key}: {self.status} cannot become {status}")
+        return OrderEvent(
+            id=f"{key}-{self.revision + 1}",
+            cause=self.signal_id,
+            at=now,
+            product_id=self.order.product_id,
+            client_order_id=key,
+            signal_id=self.signal_id,
+            revision=self.revision + 1,
+            status=status,
+            reason=str(reason),
+            order=self.order,
+            venue_order_id=venue_order_id or self.venue_order_id,
+            filled_qty=self.filled_qty,
+            filled_value=self.filled_value,
+            fees=self.fees,
+        )
+
+    def progress(self, status: OrderStatus, reason: str, new: list[VenueFill], now: datetime) -> OrderEvent:
+        """The next step, with totals that include the fills booked right before it."""
+        event = self.event(status, reason, now)
+        return msgspec.structs.replace(
+            event,
+            filled_qty=event.filled_qty + sum((fill.size for fill in new), Decimal(0)),
+            filled_value=event.filled_value + sum((fill.size * fill.price for fill in new), Decimal(0)),
+            fees=event.fees + sum((fill.fee for fill in new), Decimal(0)),
+        )
+
+    def fill_of(self, fill: VenueFill, now: datetime) -> Fill:
+        """One of the venue's fills as ours, for the ledger."""
+        return Fill(
+            id=fill.entry_id,
+            cause=f"{self.order.client_order_id}-{self.revision}",
+            at=now,
+            product_id=self.order.product_id,
+            client_order_id=self.order.client_order_id,
+            venue_order_id=self.venue_order_id,
+            trade_id=fill.trade_id,
+            side=self.order.side,
+            price=fill.price,
+            size=fill.size,
+            fee=fill.fee,
+            liquidity=fill.liquidity,
+            trade_time=fill.trade_time,
+        )
 
 
 class Inquiry(Struct):

@@ -6,8 +6,7 @@ import msgspec
 import pytest
 
 from libs.common import messages as m
-from libs.common.nats_bus import decode
-from libs.common.subjects import ROUTES, subject_of, type_of
+from libs.common.subjects import ROUTES, decode, subject_of, type_of
 from tests.common.builders import fill, mark
 
 

@@ -94,7 +94,7 @@ async def test_every_request_is_signed_for_its_own_method_host_and_path_without_
 
 
 async def hangs(request: web.Request) -> web.Response:
-    await asyncio.sleep(3600)
+    await asyncio.Event().wait()
     return web.Response()
 
 
