@@ -57,7 +57,8 @@ def test_two_replays_of_the_same_file_make_the_same_trades_and_the_venues_books(
     assert first["orders"] == {"FILLED": first["approvals"]}
     assert (first["books_equal"], first["differences"]) == (True, [])
     assert (first["ticks"], first["candles"], first["product"]) == (640, 160, "BTC-USD")
-    ignored = {"duration_seconds", "speed"}
+    # Heartbeats of the wall clock confirm marks: how often nothing was decided is no part of the result.
+    ignored = {"duration_seconds", "speed", "holds"}
     assert {k: v for k, v in first.items() if k not in ignored} == {k: v for k, v in second.items() if k not in ignored}
 
 

@@ -9,7 +9,9 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,13 @@ def status(env: Mapping[str, str]) -> dict[str, object]:
     return found
 
 
+def ready_within(seconds: float, env: Mapping[str, str]) -> None:
+    """A service tells its status once a second: the last one may be from before it was ready."""
+    deadline = time.monotonic() + seconds
+    while not all(line["ready"] for line in status(env)["services"]):  # type: ignore[attr-defined]
+        assert time.monotonic() < deadline, "not every service says that it is ready"
+
+
 def supervisorctl(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """As the playbook has it, from the root of the repository; -s names a stack elsewhere than in ./var."""
     command = [sys.executable, "-m", "supervisor.supervisorctl", "-s", f"unix://{folder}/var/supervisor.sock"]
@@ -56,8 +65,7 @@ def test_it_gets_ready_trades_restarts_in_parts_stops_whole_and_goes_on(folder: 
     with running("run", "--profile", "dev", env=env, words=folder / "words") as first:
         first.wait_for("all services ready in")
         first.wait_for("first fill")
-        told = status(env)
-        assert [line["ready"] for line in told["services"]] == [True] * 5  # type: ignore[attr-defined]
+        ready_within(10, env)
 
         before = processes(folder)
         assert perps_bot("restart", "risk", env=env).returncode == 0
@@ -168,7 +176,7 @@ def test_dev_fast_decides_once_on_every_product_in_under_ten_seconds_and_leaves_
     assert set(told["decisions"]) == {"BTC-USD", "ETH-USD"}
     assert all(decision["action"] and decision["reason"] for decision in told["decisions"].values())
     assert all(count > 0 for count in told["marks"].values())
-    assert told["equity"] == "100000"
+    assert 99_000 < Decimal(told["equity"]) < 101_000  # the one cycle may have traded
     busy = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))  # other work on the machine is none of ours
     assert told["seconds"]["total"] < 10 * busy
     assert answer.stderr == ""
