@@ -9,10 +9,19 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
-from enum import StrEnum
 from hashlib import blake2b
 
 from msgspec import Struct, field
+
+from libs.common.words import TERMINAL as TERMINAL
+from libs.common.words import Feed as Feed
+from libs.common.words import OrderStatus as OrderStatus
+from libs.common.words import OrderType as OrderType
+from libs.common.words import Reason as Reason
+from libs.common.words import Side as Side
+from libs.common.words import StopDirection as StopDirection
+from libs.common.words import TimeInForce as TimeInForce
+from libs.common.words import Trading as Trading
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -24,8 +33,19 @@ def derive_id(*parts: object) -> str:
 
 def client_order_id(signal_id: str) -> str:
     """The venue's id for the one order that a signal may become, in the form of a UUID."""
-    raw = derive_id("order", signal_id)
+    raw = derive_id("order", signal_id)[:24]
+    raw += _mark_of(raw)
     return f"{raw[:8]}-{raw[8:12]}-{raw[12:16]}-{raw[16:20]}-{raw[20:]}"
+
+
+def is_ours(client_order_id: str) -> bool:
+    """Whether a bot of this kind made the order: its id proves itself, so that no list has to be kept or asked."""
+    raw = client_order_id.replace("-", "")
+    return len(raw) == 32 and raw[24:] == _mark_of(raw[:24])
+
+
+def _mark_of(raw: str) -> str:
+    return derive_id("made by perps-bot", raw)[:8]
 
 
 def sound(value: object) -> bool:
@@ -42,93 +62,6 @@ def sound(value: object) -> bool:
         case tuple() | list():
             return all(map(sound, value))
     return True
-
-
-class Side(StrEnum):
-    BUY = "BUY"
-    SELL = "SELL"
-
-
-class OrderType(StrEnum):
-    MARKET = "MARKET"
-    LIMIT = "LIMIT"
-
-
-class TimeInForce(StrEnum):
-    IOC = "IOC"
-    GTC = "GTC"
-
-
-class Feed(StrEnum):
-    LIVE = "live"
-    STALE = "stale"
-    GAP = "gap"
-    RECONNECTING = "reconnecting"
-
-
-class Trading(StrEnum):
-    """active: all. reducing: exits and cancels. halted: cancels and the operator's flatten."""
-
-    ACTIVE = "active"
-    REDUCING = "reducing"
-    HALTED = "halted"
-
-
-class OrderStatus(StrEnum):
-    SUBMITTING = "SUBMITTING"
-    UNKNOWN = "UNKNOWN"
-    ACCEPTED = "ACCEPTED"
-    PARTIALLY_FILLED = "PARTIALLY_FILLED"
-    PENDING_CANCEL = "PENDING_CANCEL"
-    FILLED = "FILLED"
-    CANCELED = "CANCELED"
-    EXPIRED = "EXPIRED"
-    REJECTED = "REJECTED"  # by the venue
-    DENIED = "DENIED"  # by us, before anything was sent
-
-
-TERMINAL = frozenset(
-    {
-        OrderStatus.FILLED,
-        OrderStatus.CANCELED,
-        OrderStatus.EXPIRED,
-        OrderStatus.REJECTED,
-        OrderStatus.DENIED,
-    }
-)
-
-
-class Reason(StrEnum):
-    """Why risk or execution refused. One word in the verdict, the log, the metric label, the alert and the runbook."""
-
-    APPROVED = "approved"
-    SIGNAL_EXPIRED = "signal_expired"
-    TRADING_HALTED = "trading_halted"
-    TRADING_REDUCING = "trading_reducing"
-    TRADING_STATE_UNKNOWN = "trading_state_unknown"
-    TRADING_STATE_CHANGED = "trading_state_changed"
-    PRODUCT_UNKNOWN = "product_unknown"
-    PRODUCT_NOT_TRADABLE = "product_not_tradable"
-    MARK_UNKNOWN = "mark_unknown"
-    MARK_STALE = "mark_stale"
-    FEED_NOT_LIVE = "feed_not_live"
-    SPREAD_TOO_WIDE = "spread_too_wide"
-    ACCOUNT_UNKNOWN = "account_unknown"
-    ACCOUNT_DRIFT = "account_drift"
-    NOTHING_TO_REDUCE = "nothing_to_reduce"
-    DUST = "dust"
-    SIZE_BELOW_MINIMUM = "size_below_minimum"
-    SIZE_ABOVE_MAXIMUM = "size_above_maximum"
-    PRICE_OFF_MARKET = "price_off_market"
-    NOTIONAL_ABOVE_LIMIT = "notional_above_limit"
-    POSITION_ABOVE_LIMIT = "position_above_limit"
-    EXPOSURE_ABOVE_LIMIT = "exposure_above_limit"
-    ORDER_RATE_ABOVE_LIMIT = "order_rate_above_limit"
-    BALANCE_TOO_LOW = "balance_too_low"
-    DAILY_LOSS_LIMIT = "daily_loss_limit"
-    EVALUATION_FAILED = "evaluation_failed"
-    APPROVAL_EXPIRED = "approval_expired"
-    VENUE_UNREACHABLE = "venue_unreachable"
 
 
 class Message(Struct, frozen=True, kw_only=True):
@@ -228,6 +161,12 @@ class Signal(Message, frozen=True, kw_only=True):
     trigger: str
     attempt: int
     expires_at: datetime
+    quote_size: Decimal | None = None
+    stop_price: Decimal | None = None
+    stop_direction: StopDirection | None = None
+    post_only: bool = False
+    end_time: datetime | None = None
+    edits: str = ""  # client order id of the open order that gets this quantity and limit price; empty: a new order
 
 
 class ApprovedOrder(Struct, frozen=True, kw_only=True):
@@ -238,9 +177,14 @@ class ApprovedOrder(Struct, frozen=True, kw_only=True):
     side: Side
     order_type: OrderType
     time_in_force: TimeInForce
-    quantity: Decimal
+    quantity: Decimal  # base currency; with `quote_size` the most that may come of it
     limit_price: Decimal | None
     reduce_only: bool
+    quote_size: Decimal | None = None  # quote currency to spend, fees included; market buys only
+    stop_price: Decimal | None = None  # the trigger of a stop-limit, the stop of a bracket
+    stop_direction: StopDirection | None = None  # of a stop-limit
+    post_only: bool = False
+    end_time: datetime | None = None  # GTD: by the venue's clock
 
 
 class Verdict(Message, frozen=True, kw_only=True):
@@ -254,6 +198,7 @@ class Verdict(Message, frozen=True, kw_only=True):
     expires_at: datetime
     reserved: Decimal = Decimal(0)  # quote currency held against the limits until the order is terminal
     order: ApprovedOrder | None = None
+    edits: bool = False  # `order` is what an open order is to become, under the same client order id
 
 
 class OrderEvent(Message, frozen=True, kw_only=True):
@@ -270,6 +215,8 @@ class OrderEvent(Message, frozen=True, kw_only=True):
     filled_qty: Decimal = Decimal(0)
     filled_value: Decimal = Decimal(0)  # quote currency, without fees
     fees: Decimal = Decimal(0)  # quote currency
+    edit_id: str = ""  # signal id of the edit that this step begins (PENDING_UPDATE) or ends (any other status)
+    wanted: ApprovedOrder | None = None  # what the edit that is under way asks for
 
 
 class Fill(Message, frozen=True, kw_only=True):
@@ -308,16 +255,74 @@ class Balance(Struct, frozen=True, kw_only=True):
     hold: Decimal
 
 
-class Account(Message, frozen=True, kw_only=True):
-    """The venue's balances. `settled` says that no order was in flight while they were read, with the ledger at
-    `ledger_sequence`: only such a snapshot may be compared with the books."""
+class FeeTier(Struct, frozen=True, kw_only=True):
+    """Rates are fractions; volume and fees are those of the last 30 days in the quote currency."""
 
-    balances: dict[str, Balance]
+    pricing_tier: str
     taker_fee_rate: Decimal
     maker_fee_rate: Decimal
+    total_volume: Decimal
+    total_fees: Decimal
+
+
+class Permissions(Struct, frozen=True, kw_only=True):
+    """What the key may do, and the one portfolio that it belongs to."""
+
+    can_view: bool
+    can_trade: bool
+    can_transfer: bool
+    portfolio_uuid: str
+    portfolio_type: str = ""
+
+
+class Portfolio(Struct, frozen=True, kw_only=True):
+    uuid: str
+    name: str
+    type: str
+    deleted: bool = False
+
+
+class RateLimits(Struct, frozen=True, kw_only=True):
+    """Requests, as the headers of the venue's last answer count them."""
+
+    limit: int
+    remaining: int
+
+
+class ForeignOrder(Struct, frozen=True, kw_only=True):
+    """An open order of the account that is not in our books: shown, never touched unless the operator asks."""
+
+    venue_order_id: str
+    client_order_id: str
+    product_id: str
+    side: Side
+    status: str  # the venue's word
+    quantity: Decimal | None
+    filled_qty: Decimal | None
+    limit_price: Decimal | None
+
+
+class Account(Message, frozen=True, kw_only=True):
+    """The venue's balances. `settled` says that no order was in flight while they were read, with the ledger at
+    `ledger_sequence`: only such a snapshot may be compared with the books.
+
+    A part that could not be read is None and named in `unavailable` with its reason. The fee rates are the last known.
+    """
+
+    balances: dict[str, Balance]
+    taker_fee_rate: Decimal | None
+    maker_fee_rate: Decimal | None
     settled: bool
     ledger_sequence: int
     opening: dict[str, Decimal] | None = None  # the balances recorded at installation
+    fee_tier: FeeTier | None = None
+    permissions: Permissions | None = None
+    portfolios: tuple[Portfolio, ...] | None = None
+    limits: RateLimits | None = None
+    unavailable: dict[str, str] = field(default_factory=dict)
+    foreign_orders: tuple[ForeignOrder, ...] | None = None  # None: not listed yet
+    foreign_fills: int = 0  # fills of orders that are not ours, since installation or the oldest that is remembered
+    reconciled_at: datetime | None = None  # market time of the last complete comparison with the venue
 
 
 class Position(Struct, frozen=True, kw_only=True):
@@ -387,12 +392,35 @@ class Audit(Message, frozen=True, kw_only=True):
     result: str
 
 
+class OrderRequest(Struct, frozen=True, kw_only=True):
+    """What an operator asks risk for: a new order or, with `edits`, another quantity or price of an open one.
+
+    `request_id` is the asker's own: the same id is the same order, however often it is sent. See ApprovedOrder.
+    """
+
+    request_id: str
+    product_id: str
+    side: Side
+    order_type: OrderType = OrderType.MARKET
+    time_in_force: TimeInForce = TimeInForce.IOC
+    quantity: Decimal | None = None
+    quote_size: Decimal | None = None
+    limit_price: Decimal | None = None
+    stop_price: Decimal | None = None
+    stop_direction: StopDirection | None = None
+    post_only: bool = False
+    end_time: datetime | None = None
+    reduce_only: bool = False
+    edits: str = ""
+
+
 class Command(Struct, frozen=True, kw_only=True):
     """Body of `perps.control.<service>.<command>`; every part may be missing on the wire, the handler decides."""
 
     reason: str = ""
     who: str = "operator"
     ledger_sequence: int = 0
+    order: OrderRequest | None = None
 
 
 class Reply(Struct, frozen=True, kw_only=True):

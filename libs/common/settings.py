@@ -91,7 +91,14 @@ class Venue(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Coinbase(Struct, frozen=True, forbid_unknown_fields=True):
-    key_file: str = ""  # empty: the key file that the simulated venue writes
+    """Keys of the account. The private key comes from a file or from the environment, never from a profile."""
+
+    key_file: str = ""  # empty, with no private key given: the key file that the simulated venue writes
+    key_name: str = ""  # where the file holds nothing but the private key, or the environment holds it
+    private_key: str = ""
+
+    def __repr__(self) -> str:
+        return f"Coinbase(key_file={self.key_file!r})"
 
 
 class Log(Struct, frozen=True, forbid_unknown_fields=True):

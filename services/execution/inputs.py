@@ -5,13 +5,27 @@ from __future__ import annotations
 from datetime import datetime
 from decimal import Decimal
 
-from msgspec import Struct
+from msgspec import Struct, field
 
-from libs.common.messages import EPOCH, ApprovedOrder, Balance, Message, OrderStatus, Side
+from libs.common.messages import (
+    EPOCH,
+    ApprovedOrder,
+    Balance,
+    FeeTier,
+    Message,
+    OrderStatus,
+    OrderType,
+    Permissions,
+    Portfolio,
+    RateLimits,
+    Side,
+    TimeInForce,
+)
 
 
 class VenueOrder(Struct, frozen=True, kw_only=True):
-    """An order as the venue tells it. `status` is None for a word that we do not know."""
+    """An order as the venue tells it. `status` is None for a word that we do not know, and so is every figure that an
+    answer does not hold (the user channel tells less than a listing)."""
 
     venue_order_id: str
     client_order_id: str
@@ -19,8 +33,18 @@ class VenueOrder(Struct, frozen=True, kw_only=True):
     side: Side
     status: OrderStatus | None
     status_word: str
-    filled_qty: Decimal | None  # None where the venue does not say
+    filled_qty: Decimal | None
     reject_reason: str = ""
+    order_type: OrderType | None = None
+    time_in_force: TimeInForce | None = None
+    quantity: Decimal | None = None  # base currency, the total
+    quote_size: Decimal | None = None
+    limit_price: Decimal | None = None
+    stop_price: Decimal | None = None
+    post_only: bool = False
+    filled_value: Decimal | None = None  # quote currency, without fees
+    fees: Decimal | None = None
+    created_at: datetime | None = None
 
 
 class VenueFill(Struct, frozen=True, kw_only=True):
@@ -34,6 +58,39 @@ class VenueFill(Struct, frozen=True, kw_only=True):
     fee: Decimal
     liquidity: str
     trade_time: datetime
+
+
+class AccountParts(Struct, frozen=True, kw_only=True):
+    """The account, each part read by a request of its own: None and named in `unavailable` where that failed."""
+
+    balances: dict[str, Balance] | None = None
+    fee_tier: FeeTier | None = None
+    permissions: Permissions | None = None
+    portfolios: tuple[Portfolio, ...] | None = None
+    limits: RateLimits | None = None
+    server_time: datetime | None = None
+    unavailable: dict[str, str] = field(default_factory=dict)
+
+
+class Listing(Struct, frozen=True, kw_only=True):
+    """All open orders, all orders created since a time, all fills since that time: each complete."""
+
+    orders: tuple[VenueOrder, ...]
+    fills: tuple[VenueFill, ...]
+
+
+class Preview(Struct, frozen=True, kw_only=True):
+    """What the venue says that an order, or an edit of one, would do. Amounts in the quote currency."""
+
+    order_total: Decimal
+    commission_total: Decimal
+    quote_size: Decimal
+    base_size: Decimal
+    best_bid: Decimal | None
+    best_ask: Decimal | None
+    slippage: Decimal | None
+    errors: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
 
 # -- from the core to the shell
@@ -68,6 +125,22 @@ class Query(Message, frozen=True, kw_only=True):
 class Cancel(Message, frozen=True, kw_only=True):
     client_order_id: str
     venue_order_id: str
+
+
+class Edit(Message, frozen=True, kw_only=True):
+    """Ask the venue to give an open order the quantity and price of `wanted`. Its PENDING_UPDATE is durable by now."""
+
+    edit_id: str
+    venue_order_id: str
+    wanted: ApprovedOrder
+    trading_revision: int
+    expires_at: datetime
+
+
+class Reconcile(Message, frozen=True, kw_only=True):
+    """List all open orders, and every order and fill since that time."""
+
+    since: datetime
 
 
 class FetchAccount(Message, frozen=True, kw_only=True):
@@ -107,6 +180,28 @@ class PlaceUnknown(Message, frozen=True, kw_only=True):
     client_order_id: str
     why: str
     token_expires_at: datetime  # wall time: after it the venue no longer takes that request
+
+
+class Edited(Message, frozen=True, kw_only=True):
+    """The venue took the edit."""
+
+    client_order_id: str
+    edit_id: str
+
+
+class EditRefused(Message, frozen=True, kw_only=True):
+    """The order stays as it was: the venue said no, or nothing was sent."""
+
+    client_order_id: str
+    edit_id: str
+    reason: str
+
+
+class EditUnknown(Message, frozen=True, kw_only=True):
+    client_order_id: str
+    edit_id: str
+    why: str
+    token_expires_at: datetime
 
 
 class Found(Message, frozen=True, kw_only=True):
@@ -153,9 +248,15 @@ class AccountSeen(Message, frozen=True, kw_only=True):
 
     epoch: int
     ledger_sequence: int
-    balances: dict[str, Balance]
-    taker_fee_rate: Decimal
-    maker_fee_rate: Decimal
+    parts: AccountParts  # with balances: without them there is no snapshot
+
+
+class ReconcileDue(Message, frozen=True, kw_only=True):
+    pass
+
+
+class Reconciled(Message, frozen=True, kw_only=True):
+    listing: Listing
 
 
 class Starting(Message, frozen=True, kw_only=True):

@@ -25,7 +25,7 @@ from libs.common.errors import OutcomeUnknown, PerpsError, Rejected, Retryable
 from libs.common.messages import TERMINAL, ApprovedOrder, Balance, OrderType, TimeInForce
 from services.execution import parse
 from services.execution.auth import Signer
-from services.execution.inputs import VenueFill, VenueOrder
+from services.execution.inputs import AccountParts, Listing, VenueFill, VenueOrder
 
 log = logging.getLogger(__name__)
 BASE = "/api/v3/brokerage"
@@ -35,11 +35,18 @@ DEFINITE = (400, 401, 403, 404, 422)  # the venue read the request and said no
 
 
 class Venue(Protocol):
-    """What the shell needs of a venue; the simulation hands in its own."""
+    """What the shell needs of a venue; the simulation hands in its own.
+
+    Every method raises Retryable (certainly not done), Rejected (a definite no) or OutcomeUnknown.
+    """
 
     async def place(self, order: ApprovedOrder, signed: Callable[[datetime], None]) -> str:
-        """Send one order; gives the venue's id. `signed` is told when a request's token dies, right before it is sent,
-        and may raise Retryable to stop it."""
+        """Send one order; gives the venue's id. `signed` is told when a request's token dies (our wall time), right
+        before it is sent, and may raise Retryable to stop it."""
+        ...
+
+    async def edit(self, venue_order_id: str, wanted: ApprovedOrder, signed: Callable[[datetime], None]) -> None:
+        """Give an open order the quantity and limit price of `wanted`. Never repeated by itself."""
         ...
 
     async def find(self, client_order_id: str, product_id: str, start: datetime) -> VenueOrder | None:
@@ -50,10 +57,16 @@ class Venue(Protocol):
         """One order and all its fills."""
         ...
 
-    async def cancel(self, venue_order_ids: list[str]) -> None: ...
+    async def listing(self, since: datetime) -> Listing:
+        """All open orders, and all orders and fills since then (the venue's clock)."""
+        ...
 
-    async def account(self) -> tuple[dict[str, Balance], Decimal, Decimal]:
-        """Balances by currency, taker and maker fee rate."""
+    async def cancel(self, venue_order_ids: list[str]) -> dict[str, str]:
+        """Ask for any number of cancellations, in chunks; gives the venue's reason for each one that it refused."""
+        ...
+
+    async def account(self) -> AccountParts:
+        """Every part that can be read; the others are named as unavailable."""
         ...
 
     def user_updates(self) -> AsyncIterator[VenueOrder | None]:

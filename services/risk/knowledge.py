@@ -54,7 +54,7 @@ class Knowledge:
                 steps = (message.base_increment, message.quote_increment, message.price_increment)
                 return message.quote_currency == self.quote_currency and min(steps) > 0
             case m.Account():
-                return message.taker_fee_rate >= 0
+                return message.taker_fee_rate is None or message.taker_fee_rate >= 0
             case m.OrderEvent():
                 return message.filled_qty >= 0
             case m.Fill():

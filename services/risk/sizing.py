@@ -128,7 +128,8 @@ class Context(Struct, frozen=True):
     @property
     def reservation(self) -> Decimal:
         """Quote currency to hold until the order is terminal, taker fee included; a sale holds its base currency."""
-        return self.notional * (1 + self.account.taker_fee_rate) if self.entry else ZERO
+        rate = need(self.account.taker_fee_rate, Reason.ACCOUNT_UNKNOWN, "the fee rates are not known")
+        return self.notional * (1 + rate) if self.entry else ZERO
 
     def order(self) -> m.ApprovedOrder:
         """The exact order. Every sale is marked reduce-only, so that execution clamps it again."""
