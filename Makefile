@@ -4,7 +4,7 @@ BIN := .venv/bin
 PROFILE ?= dev
 REASON ?=
 
-.PHONY: install run test status restart halt resume clean
+.PHONY: install run test matrix status restart halt resume clean
 
 install: .venv/.installed
 
@@ -36,6 +36,11 @@ test: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest
+
+# Every fault of the venue and of our own processes against a market and a limit order, as a table; about 3 minutes.
+# ROWS='"kill -9" 429' runs those whose names hold one of the words.
+matrix: install
+	@$(BIN)/python -m tests.integration.matrix $(ROWS)
 
 clean:
 	rm -rf .venv var dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

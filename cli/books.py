@@ -77,7 +77,7 @@ async def audit(journal: Journal, client: httpx.AsyncClient, settings: Settings,
         raise StackFailed(f"risk has told no figures up to ledger {journal.position} in {FIGURES_SECONDS:.0f} s")
     figures = journal.figures
     venue = await venue_state(client)
-    venue_fills = await _venue_fills(client, load_signer(settings.key_file, 120))
+    venue_fills = await _venue_fills(client, load_signer(settings.coinbase, settings.key_file, 120))
     with localcontext() as context:
         context.prec = PRECISION
         found = [

@@ -8,11 +8,12 @@ import time
 
 from cli.errors import Refused
 from cli.live import READY_SECONDS, say
-from cli.operator import connected
+from cli.operator import PATIENCE_SECONDS
 from cli.plan import Plan
 from cli.stack import Stack
+from cli.tooling import Tool, run_tool
 from libs.common import messages as m
-from libs.common.errors import BadConfig, BusDown, StackFailed, Stop
+from libs.common.errors import BadConfig, BusDown, StackFailed
 from libs.common.nats_bus import NatsBus
 from libs.common.settings import Settings
 from libs.common.subjects import SERVICES
@@ -22,21 +23,17 @@ RETRY_SECONDS = 0.2
 
 
 async def switch(settings: Settings, command: str, reason: str) -> int:
-    """Ask risk to change the trading state; its outcome is published as well. Raises Refused with risk's reason."""
-    if not reason.strip():
-        raise BadConfig(f"{command} needs a reason: --reason 'why'")
-    body = m.Command(reason=reason, who=getpass.getuser())
-    async with connected(settings) as bus:
-        try:
-            reply = await _ask(bus, command, body)
-            if not reply.ok:
-                raise Refused(f"{command} refused: {reply.detail}")
-        except Stop as failure:
-            await _publish_outcome(bus, command, str(failure))
-            raise
-        await _publish_outcome(bus, command, "")
-    say(f"{command}: {reply.detail or 'done'}")
-    return 0
+    """Ask risk to change the trading state; its outcome is recorded as well. Raises Refused with risk's reason."""
+
+    async def work(tool: Tool) -> None:
+        if not reason.strip():
+            raise BadConfig(f"{command} needs a reason: --reason 'why'")
+        reply = await _ask(tool.need_bus(), command, m.Command(reason=reason, who=getpass.getuser()))
+        if not reply.ok:
+            raise Refused(f"{command} refused: {reply.detail}")
+        say(f"{command}: {reply.detail or 'done'}")
+
+    return await run_tool(command, settings, work, PATIENCE_SECONDS)
 
 
 async def _ask(bus: NatsBus, command: str, body: m.Command) -> m.Reply:
@@ -49,12 +46,6 @@ async def _ask(bus: NatsBus, command: str, body: m.Command) -> m.Reply:
             if time.monotonic() > deadline:
                 raise
             await asyncio.sleep(RETRY_SECONDS)
-
-
-async def _publish_outcome(bus: NatsBus, command: str, error: str) -> None:
-    outcome_id = m.derive_id("tooling", command, time.time_ns())
-    await bus.publish(m.Tooling(id=outcome_id, producer="operator", command=command, ok=not error, error=error))
-    await bus.nc.flush(2)
 
 
 async def restart(plan: Plan, name: str) -> int:

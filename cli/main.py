@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
+import os
 import sys
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-import uvloop
+from typer._click.exceptions import UsageError  # Typer hands out no public name for it
 
-from cli import control
+from cli import commands, control
 from cli.dev_fast import dev_fast as run_dev_fast
-from cli.errors import EXIT_CODES, INTERRUPTED
+from cli.errors import INTERRUPTED, as_stop
 from cli.live import live, say
+from cli.loop import EPILOG, Json, Profile, run_loop
+from cli.order_flags import OrderFlags, with_order_flags
 from cli.plan import make_plan
 from cli.replay import Options, read_recording, replay, replay_plan
 from cli.status import status as run_status
+from cli.tooling import record
 from libs.common import settings as settings_module
-from libs.common.errors import BadConfig, Stop
+from libs.common.errors import BadConfig, PerpsError
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-EPILOG = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES) + "."
+NO_TOOLS = ("run", "restart", "status")  # a mistake in their arguments is no tooling error
 
 app = typer.Typer(
     add_completion=False,
@@ -33,59 +34,79 @@ app = typer.Typer(
     help="Trades spot on Coinbase Advanced Trade, with five processes over NATS.",
     epilog=EPILOG,
 )
-Profile = Annotated[str, typer.Option("--profile", help="Settings; those named before the command if not given.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+app.add_typer(commands.orders, name="orders")
+app.add_typer(commands.fills, name="fills")
+app.add_typer(commands.account, name="account")
+app.command(epilog=EPILOG)(commands.positions)
 Reason = Annotated[str, typer.Option("--reason", help="Why; kept with the trading state.")]
 
 
 def main() -> None:
-    """Entry point. A `Stop` ends with its one line and its code."""
+    """Entry point. An error of ours ends with its one line and its code."""
     logging.getLogger().addHandler(logging.NullHandler())  # what the bus client has to say, the commands say better
     try:
-        app()
-    except Stop as stop:
+        sys.exit(app(standalone_mode=False, prog_name="perps-bot"))
+    except UsageError as error:
+        _misused(error)
+        sys.exit(BadConfig.exit_code)
+    except PerpsError as error:
+        stop = as_stop(error)
         say(f"perps-bot: {stop}")
         sys.exit(stop.exit_code)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
 
 
-def _run(work: Coroutine[Any, Any, int], interrupted: int = INTERRUPTED) -> None:
-    """Do it in an event loop; the first signal cancels it, which stops everything in order, the next ones wait."""
-    raise typer.Exit(uvloop.run(_until_signal(work, interrupted)))
-
-
-async def _until_signal(work: Coroutine[Any, Any, int], interrupted: int) -> int:
-    task = asyncio.ensure_future(work)
-
-    def stop() -> None:
-        if not task.cancelling():
-            say("stopping in order")
-            task.cancel()
-
-    for number in SIGNALS:
-        asyncio.get_running_loop().add_signal_handler(number, stop)
+def _misused(error: UsageError) -> None:
+    """One line that names the flag; a tool's mistake counts as its outcome."""
+    words = error.ctx.command_path.split()[1:] if error.ctx else []
+    line = f"{' '.join(words)}: {' '.join(error.format_message().split())}".removeprefix(": ")
+    say(f"perps-bot: {line} (see {' '.join(['perps-bot', *words])} --help)")
+    if error.ctx is None or (words and words[0] in NO_TOOLS):
+        return
+    named = error.ctx.params.get("profile") or error.ctx.find_root().params.get("profile")
     try:
-        return await task
-    except asyncio.CancelledError:
-        return interrupted
+        settings = settings_module.load(named or os.environ.get("PERPS_PROFILE") or "dev")
+        asyncio.run(record(" ".join(words) or "perps-bot", settings, line))
+    except BadConfig as bad:
+        say(f"perps-bot: {bad}")
 
 
 @app.callback(invoke_without_command=True)
+@with_order_flags("--order-")
 def root(
     context: typer.Context,
+    order: OrderFlags,
     profile: Annotated[
         str, typer.Option("--profile", envvar="PERPS_PROFILE", help="Settings, config/profiles/<name>.toml.")
     ] = "dev",
     dev_fast: Annotated[
         bool, typer.Option("--dev-fast", help="Run everything for one decision cycle, on free ports; print JSON.")
     ] = False,
+    preview_order: Annotated[
+        bool, typer.Option("--preview-order", help="`orders preview`, with the --order-* flags.")
+    ] = False,
+    account_snapshot: Annotated[bool, typer.Option("--account-snapshot", help="`account snapshot`.")] = False,
+    as_json: Json = False,
 ) -> None:
     context.obj = profile
+    tool = {"--preview-order": preview_order, "--account-snapshot": account_snapshot}
+    alone = [flag for flag, given in {"--dev-fast": dev_fast, **tool}.items() if given]
+    others = [*alone[1:], *([context.invoked_subcommand] if context.invoked_subcommand else [])]
+    if dev_fast and others:
+        raise BadConfig(f"--dev-fast stands alone, without {others[0]}")
+    if alone and others:
+        commands.misused(context, f"{alone[0]} stands alone, without {others[0]}")
+    if order.given and not preview_order:
+        commands.misused(context, f"{order.given[0]} goes with --preview-order; to place one: perps-bot orders place")
+    if as_json and not any(tool.values()):
+        raise BadConfig("--json goes with --preview-order or --account-snapshot, or stands behind a command")
     if dev_fast:
-        if context.invoked_subcommand is not None:
-            raise BadConfig(f"--dev-fast stands alone, without {context.invoked_subcommand}")
-        _run(run_dev_fast(profile))
+        run_loop(run_dev_fast(profile))
+    elif preview_order:
+        commands.preview_order(context, profile, order, as_json)
+    elif account_snapshot:
+        commands.account_snapshot(context, profile, as_json)
     elif context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
@@ -123,7 +144,7 @@ def run(
     if check_config:
         say(f"profile {name} is valid")
         return
-    _run(live(plan), interrupted=0)
+    run_loop(live(plan), interrupted=0)
 
 
 def _run_replay(profile: str, options: Options, check_config: bool, as_json: bool) -> None:
@@ -134,7 +155,7 @@ def _run_replay(profile: str, options: Options, check_config: bool, as_json: boo
     if check_config:
         say(f"profile {profile} is valid, and so are {recording.total_ticks} ticks of {recording.product_id}")
         raise typer.Exit
-    _run(replay(plan, options, recording, as_json))
+    run_loop(replay(plan, options, recording, as_json))
 
 
 def _replay_flags(options: Options, as_json: bool) -> dict[str, object]:
@@ -155,31 +176,31 @@ def restart(
     profile: Profile = "",
 ) -> None:
     """Restart one service, or all of them as one group, and wait until everything is ready again."""
-    _run(control.restart(make_plan(profile or context.obj), service))
+    run_loop(control.restart(make_plan(profile or context.obj), service))
 
 
 @app.command()
 def status(context: typer.Context, profile: Profile = "", as_json: Json = False) -> None:
     """Show every service and the trading state, as the bus tells them."""
-    _run(run_status(settings_module.load(profile or context.obj), as_json))
+    run_loop(run_status(settings_module.load(profile or context.obj), as_json))
 
 
 @app.command()
 def halt(context: typer.Context, reason: Reason = "", profile: Profile = "") -> None:
     """Stop all trading; resting entries are canceled. Holds until `resume`."""
-    _run(control.switch(settings_module.load(profile or context.obj), "halt", reason))
+    run_loop(control.switch(settings_module.load(profile or context.obj), "halt", reason))
 
 
 @app.command("reduce-only")
 def reduce_only(context: typer.Context, reason: Reason = "", profile: Profile = "") -> None:
     """Let exits and cancels through, nothing else."""
-    _run(control.switch(settings_module.load(profile or context.obj), "reduce-only", reason))
+    run_loop(control.switch(settings_module.load(profile or context.obj), "reduce-only", reason))
 
 
 @app.command()
 def resume(context: typer.Context, reason: Reason = "", profile: Profile = "") -> None:
     """Let everything through again; refused while the day's loss is at its limit."""
-    _run(control.switch(settings_module.load(profile or context.obj), "resume", reason))
+    run_loop(control.switch(settings_module.load(profile or context.obj), "resume", reason))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from urllib.parse import urlsplit
 
 from libs.common.clock import SystemClock
@@ -14,25 +14,33 @@ from libs.common.permissions import OPERATOR
 from libs.common.settings import Settings
 
 PROBE_SECONDS = 1.0
+PATIENCE_SECONDS = 15.0
 
 
 @contextlib.asynccontextmanager
 async def connected(settings: Settings) -> AsyncIterator[NatsBus]:
     """The bus as `operator`. Raises BusDown with one line, at once where nobody listens."""
-    servers = settings.nats.servers
-    if not any(await asyncio.gather(*(_listens(server) for server in servers))):
-        raise BusDown(f"no NATS server at {', '.join(servers)}: start the stack with `perps-bot run`")
-    seed = settings.identities / f"{OPERATOR}.nk"
-    if not seed.is_file():
-        raise BusDown(f"no credential for the bus at {seed}: name the stack's data directory in PERPS_DATA_DIR")
     lost: list[BaseException] = []
-    bus = await connect(servers, OPERATOR, seed, SystemClock(), lost.append)
+    bus = await open_bus(settings, lost.append)
     try:
         yield bus
     finally:
         await bus.close()
     if lost:
         raise BusDown(str(lost[0]))
+
+
+async def open_bus(
+    settings: Settings, lost: Callable[[BaseException], None], patience_seconds: float = PATIENCE_SECONDS
+) -> NatsBus:
+    """See `connected`; `lost` is told when the connection is gone for good."""
+    servers = settings.nats.servers
+    if not any(await asyncio.gather(*(_listens(server) for server in servers))):
+        raise BusDown(f"no NATS server at {', '.join(servers)}: start the stack with `perps-bot run`")
+    seed = settings.identities / f"{OPERATOR}.nk"
+    if not seed.is_file():
+        raise BusDown(f"no credential for the bus at {seed}: name the stack's data directory in PERPS_DATA_DIR")
+    return await connect(servers, OPERATOR, seed, SystemClock(), lost, patience_seconds)
 
 
 async def _listens(server: str) -> bool:

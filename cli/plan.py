@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from msgspec import Struct
 
 from libs.common import settings as settings_module
 from libs.common.errors import BadConfig, PortInUse
-from libs.common.settings import Nats, Settings
+from libs.common.settings import PRIVATE_KEY, Nats, Secret, Settings, as_text
 from libs.common.subjects import SERVICES
 from services.execution.__main__ import check as check_execution
 from services.exporter.__main__ import check as check_exporter
@@ -89,11 +89,13 @@ class Plan(Struct, frozen=True):
 
 
 def make_plan(profile: str, overrides: Mapping[str, str] | None = None) -> Plan:
-    """Read and check every setting of every process. Raises BadConfig with one line."""
+    """Read and check every setting of every process, and that they may be started. Raises BadConfig with one line."""
     environment = {**os.environ, **(overrides or {})}
     settings = settings_module.load(profile, environment)
     environment |= {"PERPS_PROFILE": profile, "PERPS_DATA_DIR": str(settings.data_dir)}
+    environment["PERPS_PROFILES_DIR"] = str(settings.folder)
     environment |= _venue_environment(settings)
+    environment |= {name: Secret(value) for name, value in environment.items() if name == PRIVATE_KEY}
     environment.setdefault("PERPS_PYTHON", sys.executable)
     check(settings, environment)
     plan = Plan(settings, environment)
@@ -113,18 +115,13 @@ def check(settings: Settings, environment: Mapping[str, str]) -> None:
         settings_from(environment)
     except BadSettings as error:
         raise BadConfig(f"profile {settings.profile}, [sim]: {error}") from None
+    settings.check_live()
 
 
 def _venue_environment(settings: Settings) -> dict[str, str]:
     """The simulated venue reads its environment only: hand it the profile's table, and what is traded."""
     table = {"products": settings.market.products, **settings.tables.get("sim", {})}
-    return {f"PERPS_SIM_{name.upper()}": _text(value) for name, value in table.items()}
-
-
-def _text(value: object) -> str:
-    if isinstance(value, Iterable) and not isinstance(value, str):
-        return ",".join(str(part) for part in value)
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return {f"PERPS_SIM_{name.upper()}": as_text(value) for name, value in table.items()}
 
 
 def free_ports(count: int) -> list[int]:
@@ -143,6 +140,7 @@ def own_ports() -> dict[str, str]:
     """Overrides for a stack beside a live one: free ports, and none of the addresses that the environment may name."""
     names = ["PERPS_NATS_PORT", "PERPS_NATS_MONITOR_PORT", "PERPS_SIM_PORT"]
     names += [f"PERPS_{service.upper()}_PORT" for service in SERVICES]
-    addresses = ("NATS_URL", "VENUE_REST_URL", "VENUE_WS_URL", "VENUE_USER_WS_URL", "COINBASE_KEY_FILE")
+    addresses = ("NATS_URL", "VENUE_REST_URL", "VENUE_WS_URL", "VENUE_USER_WS_URL")
+    keys = ("COINBASE_KEY_FILE", "COINBASE_KEY_NAME", "COINBASE_PRIVATE_KEY")
     overrides = {name: str(port) for name, port in zip(names, free_ports(len(names)), strict=True)}
-    return overrides | {f"PERPS_{name}": "" for name in addresses}
+    return overrides | {f"PERPS_{name}": "" for name in addresses + keys}

@@ -1,4 +1,5 @@
-"""The progress of a replay on stderr: a bar on a terminal, a line every tenth elsewhere."""
+"""Progress on stderr: of a replay, a bar on a terminal and a line every tenth elsewhere; of passes over a list whose
+length nobody knows, a moving line, or one line a pass."""
 
 from __future__ import annotations
 
@@ -59,3 +60,30 @@ class Progress:
         figures = self._journal.figures
         equity = money(figures.equity if figures else None)
         return f"{step.market_time:%Y-%m-%d %H:%M} x{speed:,.0f} {len(self._journal.fills)} fills, equity {equity}"
+
+
+class Passes:
+    """`tell` it how much of what is known by now is done."""
+
+    def __init__(self) -> None:
+        console = Console(stderr=True)
+        columns = (BarColumn(24), TextColumn("{task.description}"))
+        self._bar = Bar(*columns, console=console, transient=True) if console.is_terminal else None
+        self._task = self._bar.add_task("", total=None) if self._bar else None
+        self._told = (0, 0)
+
+    def __enter__(self) -> Passes:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def tell(self, line: str, done: int, total: int) -> None:
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, description=line, completed=done, total=total or None)
+        elif (done, total) != self._told:
+            self._told = (done, total)
+            say(line)

@@ -48,9 +48,9 @@ class JsonLines(logging.Formatter):
         return msgspec.json.encode(line).decode()
 
 
-def build(settings: Settings, store: Store) -> tuple[Exchange, SyntheticMarket | Replay, int]:
-    """The exchange as the store left it, its market, and how far a replay had come."""
-    market: SyntheticMarket | Replay
+def build(settings: Settings, store: Store) -> tuple[Exchange, SyntheticMarket | Replay | None, int]:
+    """The exchange as the store left it, its market (none where a feed moves it), and how far a replay had come."""
+    market: SyntheticMarket | Replay | None
     if settings.replay is not None:
         replay = open_replay(settings.replay, settings.product, settings.start, settings.end)
         installation = store.claim(
@@ -59,9 +59,10 @@ def build(settings: Settings, store: Store) -> tuple[Exchange, SyntheticMarket |
         market, products, seed = replay, [replay.product], str(settings.seed)
         stored = store.load()
     else:
-        installation = store.claim("the live synthetic market")
+        installation = store.claim("paper trading" if settings.feed_ws_url else "the live synthetic market")
         stored = store.load()
-        market = SyntheticMarket(settings.seed, settings.products, stored.prices)
+        synthetic = SyntheticMarket(settings.seed, settings.products, stored.prices)
+        market = None if settings.feed_ws_url else synthetic
         products = [spot_product(product_id) for product_id in settings.products]
         seed = f"{settings.seed} {installation}"  # a wiped venue must not hand out its old ids again
     depth = Depth(half_spread_bps=settings.half_spread_bps)
@@ -96,6 +97,7 @@ def main() -> int:
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of every request
     try:
         settings = settings_from(os.environ)
         uvloop.run(run(settings))

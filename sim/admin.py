@@ -36,6 +36,7 @@ class Admin:
         replay = market if isinstance(market, Replay) else None
         return {
             "mode": "live" if replay is None else "replay",
+            "trouble": venue.trouble,
             "market_time": rfc3339(venue.market_time()),
             "done": replay is not None and venue.ticks_done >= replay.total_ticks,
             "ticks_done": venue.ticks_done,
@@ -94,12 +95,16 @@ class Admin:
 
     async def change_faults(self, request: web.Request) -> web.Response:
         """Set the switches that the body names; the others stay."""
+        were_half_open = self._venue.faults.faults.half_open_sockets
         try:
             self._venue.switch(await request.read())
         except msgspec.MsgspecError as error:
             raise invalid_argument(str(error)) from None
         self._hub.products_changed()
-        if self._venue.faults.strikes("drop_sockets"):
+        half_open = self._venue.faults.faults.half_open_sockets
+        if half_open:
+            self._hub.stop_reading()
+        if self._venue.faults.strikes("drop_sockets") or (were_half_open and not half_open):
             self._hub.hang_up()
         return _json(self._venue.faults.faults)
 

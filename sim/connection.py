@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
 from datetime import datetime
 
 from aiohttp import WSMsgType
-from aiohttp.web import WebSocketResponse
+from aiohttp.web import Request, WebSocketResponse
 
 from sim.frames import envelope
 from sim.venue import Venue
@@ -21,11 +20,14 @@ FLUSH_SECONDS = 1.0
 class Connection:
     """Frames are numbered when they are queued, from 0, over all channels."""
 
-    def __init__(self, socket: WebSocketResponse, venue: Venue, user: bool, hang_up: Callable[[], None]) -> None:
+    def __init__(self, socket: WebSocketResponse, venue: Venue, request: Request, transport: asyncio.Transport) -> None:
         self.subscribed: dict[str, list[str]] = {}
-        self.user = user  # on the user endpoint frames carry a client_id
+        self.user = "user" in request.path  # on the user endpoint
+        self.address = request.remote or ""
         self.greeted = False  # has ever subscribed
-        self.hang_up = hang_up
+        self.hang_up = transport.abort
+        self.stop_reading = transport.pause_reading  # not even pings get an answer then
+        self.last_frame_at = venue.clock.monotonic()
         self._socket = socket
         self._venue = venue
         self._next_number = 0
@@ -42,7 +44,7 @@ class Connection:
         box = self._venue.faults
         if box.strikes("skip_sequence"):
             self._next_number += 1
-        with_client_id = self.user or box.faults.client_id_on_market
+        with_client_id = box.faults.client_id_on_user if self.user else box.faults.client_id_on_market
         frame = envelope(channel, at, self._next_number, events, with_client_id, box.faults.extra_fields)
         self._next_number += 1
         if self._held_back is not None:
@@ -56,7 +58,9 @@ class Connection:
 
     def put(self, frame: bytes) -> None:
         """Queue a frame as it is."""
-        if self._venue.faults.faults.silent_sockets:
+        faults = self._venue.faults.faults
+        self.last_frame_at = self._venue.clock.monotonic()
+        if faults.silent_sockets or faults.half_open_sockets:
             return
         self._queue.append(frame)
         self._queued_bytes += len(frame)

@@ -16,10 +16,10 @@ from msgspec.structs import replace
 
 from sim.account import Account, Balance
 from sim.book import Book, book_at
-from sim.edits import EditRefusal, edit_refusal, edited_order, remaining_hold
+from sim.edits import EditRefusal, edit_refusal, edited_order, remaining_hold, triggered_order
 from sim.events import BookChanged, Estimate, Event, FillMade, Ledger, OrderChanged, Placement, Ticked
-from sim.matching import NOTHING, Take, limit_base_size, take, want_of
-from sim.money import ZERO, exact
+from sim.matching import NOTHING, Take, first_part, limit_base_size, take, want_of
+from sim.money import ZERO, exact, floor_to
 from sim.orders import (
     Edit,
     Fill,
@@ -33,7 +33,17 @@ from sim.orders import (
     Trigger,
 )
 from sim.products import Product
-from sim.rules import DUPLICATE, UNKNOWN_PRODUCT, Question, Refusal, VenueRules, hold_fee_rate, hold_for, refusal_of
+from sim.rules import (
+    DUPLICATE,
+    STOPPED,
+    UNKNOWN_PRODUCT,
+    Question,
+    Refusal,
+    VenueRules,
+    hold_fee_rate,
+    hold_for,
+    refusal_of,
+)
 from sim.ticks import Side, Tick
 
 
@@ -117,7 +127,7 @@ class Exchange:
         if refusal := self._refusal(request, now):
             return Placement(None, refusal, [])
         order = self._accept(request, now)
-        if order.status is Status.OPEN and order.trigger is not Trigger.PENDING:
+        if order.status is Status.OPEN and not order.dormant:
             self._match(order, now)
         return Placement(self.orders[order.order_id], None, self._take_events())
 
@@ -216,7 +226,7 @@ class Exchange:
             stop_direction=request.stop_direction,
             end_time=request.end_time,
             post_only=request.post_only,
-            trigger=Trigger.PENDING if request.kind is Kind.STOP_LIMIT else Trigger.NONE,
+            trigger=Trigger.PENDING if request.kind in STOPPED else Trigger.NONE,
         )
         self._account.hold(order.hold_currency, order.hold)
         return self._put(order)
@@ -258,7 +268,7 @@ class Exchange:
         crosses = book is not None and order.limit_price is not None and book.crosses(order.side, order.limit_price)
         if order.post_only and crosses:
             self._end(order, Status.CANCELLED, "Post only order would take")
-        elif order.trigger is not Trigger.PENDING:
+        elif not order.dormant:
             self._match(order, now)
 
     def _match(self, order: Order, now: datetime) -> None:
@@ -287,8 +297,10 @@ class Exchange:
         budget = None
         if order.kind is Kind.MARKET and order.side is Side.BUY:
             budget = order.hold + (self._account.available(order.hold_currency) if order.base_size else ZERO)
-        want = want_of(order, self.products[order.product_id].base_increment, self.rules.taker_fee, budget)
-        return take(book.against(order.side), want)
+        increment = self.products[order.product_id].base_increment
+        taken = take(book.against(order.side), want_of(order, increment, self.rules.taker_fee, budget))
+        most = floor_to((order.base_size or taken.size) * self.rules.take_at_most_fraction, increment)
+        return first_part(taken, most)
 
     def _fill(self, order: Order, price: Decimal, size: Decimal, liquidity: Liquidity, now: datetime) -> Order:
         """Book one execution: money, hold and the order's sums. The caller reports the order afterwards."""
@@ -340,7 +352,7 @@ class Exchange:
         """Fill what the market traded at or through, best price first, bounded by what was traded."""
         traded, quoted = tick.size, {Side.BUY: ZERO, Side.SELL: ZERO}
         for order in sorted(self._live(tick.product_id, Status.OPEN), key=_priority):
-            if order.trigger is Trigger.PENDING or order.limit_price is None:
+            if order.dormant or order.limit_price is None:
                 continue
             offered = self._quoted_for(order, tick) - quoted[order.side] if tick.bid is not None else ZERO
             available = max(traded if _reached(order, tick.price) else ZERO, offered)
@@ -366,7 +378,8 @@ class Exchange:
                 continue
             up = order.stop_direction is StopDirection.UP
             if tick.price >= order.stop_price if up else tick.price <= order.stop_price:
-                self._match(self._put(replace(order, trigger=Trigger.DONE)), tick.at)
+                step = self.products[order.product_id].price_increment
+                self._match(self._put(triggered_order(order, step)), tick.at)
 
 
 def _priority(order: Order) -> tuple[Decimal, int]:

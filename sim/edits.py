@@ -8,8 +8,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from sim.book import Book
-from sim.money import ONE, ZERO, is_multiple, text
-from sim.orders import Kind, Order, Status, TimeInForce
+from sim.money import ONE, ZERO, ceil_to, floor_to, is_multiple, text
+from sim.orders import Kind, Order, Status, TimeInForce, Trigger, exit_price, worst_price
 from sim.products import Product
 from sim.ticks import Side
 
@@ -57,9 +57,18 @@ def remaining_hold(order: Order, spent: Decimal = ZERO) -> Decimal:
     """What an order keeps back for its remainder, after `spent` was just paid in the quote currency."""
     if order.side is Side.SELL:
         return order.remaining
-    if order.limit_price is not None:
-        return order.remaining * order.limit_price * (ONE + order.hold_fee_rate)
+    if (price := worst_price(order)) is not None:
+        return order.remaining * price * (ONE + order.hold_fee_rate)
     return max(order.hold - spent, ZERO)
+
+
+def triggered_order(order: Order, step: Decimal) -> Order:
+    """The order once the last price has met its stop: a bracket gives up its limit price and leaves at the market."""
+    if order.kind is not Kind.BRACKET or order.stop_price is None:
+        return replace(order, trigger=Trigger.DONE)
+    worst = exit_price(order.side, order.stop_price)
+    limit = floor_to(worst, step) if order.side is Side.BUY else ceil_to(worst, step)
+    return replace(order, trigger=Trigger.DONE, limit_price=limit)
 
 
 def edited_order(order: Order, price: Decimal | None, size: Decimal | None) -> Order:

@@ -53,6 +53,11 @@ def too_many_requests() -> ApiError:
     return ApiError(429, msgspec.json.encode(body))
 
 
+def internal() -> ApiError:
+    """Something broke behind the door; whether before or after the effect, nobody can tell from it."""
+    return _error(500, "INTERNAL", "internal server error")
+
+
 def html_unavailable() -> ApiError:
     """What the CDN in front of the venue answers when the venue does not."""
     page = b"<html><head><title>503 Service Temporarily Unavailable</title></head><body></body></html>"

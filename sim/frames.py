@@ -18,7 +18,7 @@ from sim.wire import Json, candle_json, completion, rfc3339, trade_json, value_a
 
 NO_TIME = "0001-01-01T00:00:00Z"
 OLD_LEVEL = "1970-01-01T00:00:00Z"
-ORDER_TYPES = {Kind.MARKET: "Market", Kind.LIMIT: "Limit", Kind.STOP_LIMIT: "Stop Limit"}
+ORDER_TYPES = {Kind.MARKET: "Market", Kind.LIMIT: "Limit", Kind.STOP_LIMIT: "Stop Limit", Kind.BRACKET: "Bracket"}
 POSITIONS: Json = {
     "perpetual_futures_positions": [],
     "expiring_futures_positions": [],
@@ -173,9 +173,10 @@ def user_event(kind: str, orders: Iterable[Json]) -> Json:
 
 
 @exact
-def user_order(order: Order, portfolio_id: str, zero_leaves: bool = False) -> Json:
+def user_order(order: Order, portfolio_id: str, zero_leaves: bool, reject_reason_key: str) -> Json:
     """An order of the user channel: cumulative state, every value a string. `zero_leaves`: one of two forms in which
-    cancelled orders were recorded; by default the remainder stays."""
+    cancelled orders were recorded; in the other the remainder stays. `reject_reason_key`: production writes
+    `reject_Reason`, the documentation `reject_reason`."""
     gone = zero_leaves and order.status is Status.CANCELLED
     return {
         "avg_price": text(average(order.filled_value, order.filled_size)),
@@ -195,7 +196,7 @@ def user_order(order: Order, portfolio_id: str, zero_leaves: bool = False) -> Js
         "post_only": "true" if order.post_only else "false",
         "product_id": order.product_id,
         "product_type": "SPOT",
-        "reject_Reason": "",  # production spells it so
+        reject_reason_key: "",
         "retail_portfolio_id": portfolio_id,
         "risk_managed_by": "UNKNOWN_RISK_MANAGEMENT_TYPE",
         "status": order.status,

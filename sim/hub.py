@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ class Hub:
         self.connections: dict[Connection, None] = {}
         self._venue = venue
         self._shown: dict[str, frames.Sides] = {}  # the book that level2 subscribers have
+        self._held_back: Order | None = None  # an order's state that is told after the next one
         self._candles_sent: dict[str, tuple[int, Any]] = {}
         self._started = venue.clock.monotonic()
         self._seconds = 0
@@ -80,14 +82,28 @@ class Hub:
             self._candle(product_id)
             if self._seconds % BATCH_SECONDS == 0:
                 self.send("ticker_batch", product_id, [self._ticker_event("update", product_id, batch=True)])
+        self._close_idle()
         if self._venue.faults.faults.extra_fields:
             for connection in self.connections:
                 connection.send("x_unannounced", b'[{"type":"update"}]', self._venue.market_time())
+
+    def _close_idle(self) -> None:
+        """The venue closes sockets that got nothing for long, so that clients subscribe to heartbeats too."""
+        patience = self._venue.faults.faults.idle_close_seconds
+        at = self._venue.clock.monotonic()
+        for connection in list(self.connections):
+            if patience and at - connection.last_frame_at >= patience:
+                connection.hang_up()
 
     def products_changed(self) -> None:
         """Trading flags moved."""
         for product_id, product in self._venue.exchange.products.items():
             self.send("status", product_id, [frames.status_event("update", [product])])
+
+    def stop_reading(self) -> None:
+        """Leave every connection as it is after its client has vanished from the network, or we have."""
+        for connection in self.connections:
+            connection.stop_reading()
 
     def hang_up(self) -> None:
         """Cut every connection, as a dropped network would."""
@@ -155,14 +171,41 @@ class Hub:
         raise AssertionError(f"channel {channel} has no snapshot")
 
     def _order(self, order: Order) -> None:
+        """Tell an order's new state: as it comes, or late, twice, after the next one, or not at all."""
+        box = self._venue.faults
+        if not self._users_of(order) or box.strikes("user_drop"):
+            return
+        if self._held_back is None and box.strikes("user_reorder"):
+            self._held_back = order
+            return
+        states = [order, order] if box.strikes("user_duplicate") else [order]
+        if self._held_back is not None:
+            states.append(self._held_back)
+            self._held_back = None
+        for state in states:
+            if delay := box.faults.user_delay_seconds:
+                asyncio.get_running_loop().call_later(delay, self._tell_order, state)
+            else:
+                self._tell_order(state)
+
+    def _users_of(self, order: Order) -> list[Connection]:
+        found = []
         for connection in self.connections:
             products = connection.subscribed.get("user")
             if products is not None and (not products or order.product_id in products):
-                event = frames.user_event("update", [self._user_order(order)])
-                connection.send("user", frames.encode([event]), self._venue.market_time())
+                found.append(connection)
+        return found
+
+    def _tell_order(self, order: Order) -> None:
+        event = frames.encode([frames.user_event("update", [self._user_order(order)])])
+        for connection in self._users_of(order):
+            connection.send("user", event, self._venue.market_time())
 
     def _user_order(self, order: Order) -> Json:
-        return frames.user_order(order, self._venue.portfolio_id, self._venue.faults.faults.zero_leaves_on_cancel)
+        faults = self._venue.faults.faults
+        return frames.user_order(
+            order, self._venue.portfolio_id, faults.zero_leaves_on_cancel, faults.reject_reason_key
+        )
 
     def _user_pages(self, product_ids: Sequence[str]) -> Iterable[Json]:
         """Open orders by fifties. A page with fewer is the last one, so a full one is followed by another."""

@@ -66,6 +66,18 @@ def take(levels: Sequence[Level], want: Want) -> Take:
     return Take(tuple(slices), size == 0)
 
 
+def first_part(taken: Take, most: Decimal) -> Take:
+    """The best `most` (base size) of what would be taken; the rest stays wanted."""
+    if taken.size <= most:
+        return taken
+    slices: list[Level] = []
+    for level in taken.slices:
+        if most > 0:
+            slices.append(Level(level.price, min(level.size, most)))
+            most -= level.size
+    return Take(tuple(slices), complete=False)
+
+
 def _worse(price: Decimal, limit: Decimal, side: Side) -> bool:
     return price > limit if side is Side.BUY else price < limit
 

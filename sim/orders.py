@@ -9,16 +9,20 @@ from typing import Any
 
 from msgspec import Struct
 
-from sim.money import ZERO
+from sim.money import ONE, ZERO
 from sim.ticks import Side
 
 Configuration = dict[str, dict[str, Any]]  # the client's own order_configuration, echoed as it was sent
+
+
+BRACKET_SLIPPAGE = Decimal("0.05")
 
 
 class Kind(StrEnum):
     MARKET = "MARKET"
     LIMIT = "LIMIT"
     STOP_LIMIT = "STOP_LIMIT"
+    BRACKET = "BRACKET"  # rests at its limit price; from its stop price on it leaves at the market
 
 
 class TimeInForce(StrEnum):
@@ -125,6 +129,23 @@ class Order(Struct, frozen=True):
     @property
     def ended(self) -> bool:
         return self.status in ENDED
+
+    @property
+    def dormant(self) -> bool:
+        """Waits for its stop price outside of the book."""
+        return self.kind is Kind.STOP_LIMIT and self.trigger is Trigger.PENDING
+
+
+def exit_price(side: Side, stop_price: Decimal) -> Decimal:
+    """The limit of a bracket that was triggered: 5 % beyond its stop, as the venue's documentation has it."""
+    return stop_price * (ONE + BRACKET_SLIPPAGE if side is Side.BUY else ONE - BRACKET_SLIPPAGE)
+
+
+def worst_price(order: NewOrder | Order) -> Decimal | None:
+    """The highest price at which a BUY may come to trade; None for one without a limit."""
+    if order.kind is Kind.BRACKET and order.limit_price is not None and order.stop_price is not None:
+        return max(order.limit_price, exit_price(order.side, order.stop_price))
+    return order.limit_price
 
 
 class Fill(Struct, frozen=True):

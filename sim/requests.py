@@ -43,8 +43,8 @@ SHAPES = {
     "limit_limit_fok": _shape(Kind.LIMIT, TimeInForce.FOK, LIMIT),
     "stop_limit_stop_limit_gtc": _shape(Kind.STOP_LIMIT, TimeInForce.GTC, STOP),
     "stop_limit_stop_limit_gtd": _shape(Kind.STOP_LIMIT, TimeInForce.GTD, f"{STOP} end_time"),
-    "trigger_bracket_gtc": _shape(Kind.LIMIT, TimeInForce.GTC, BRACKET, supported=False),
-    "trigger_bracket_gtd": _shape(Kind.LIMIT, TimeInForce.GTD, f"{BRACKET} end_time", supported=False),
+    "trigger_bracket_gtc": _shape(Kind.BRACKET, TimeInForce.GTC, BRACKET),
+    "trigger_bracket_gtd": _shape(Kind.BRACKET, TimeInForce.GTD, f"{BRACKET} end_time"),
     "twap_limit_gtd": _shape(
         Kind.LIMIT, TimeInForce.GTD, f"{LIMIT} start_time end_time number_buckets bucket_size bucket_duration", False
     ),
@@ -108,17 +108,22 @@ def _order(body: bytes, found: Body, shape: Shape, values: Body) -> NewOrder:
             raise proto(body, name, f"invalid value for {wanted.__name__} type: {value}")
     amounts = {
         name: amount(values[name]) if name in values else None
-        for name in ("base_size", "quote_size", "limit_price", "stop_price")
+        for name in ("base_size", "quote_size", "limit_price", "stop_price", "stop_trigger_price")
     }
+    numeric = all(value is not None for name, value in amounts.items() if name in values)
+    stop_direction, trigger_price = _stop_direction(body, values), amounts.pop("stop_trigger_price")
+    if shape.kind is Kind.BRACKET:
+        amounts["stop_price"] = trigger_price
+        stop_direction = StopDirection.UP if found["side"] == Side.BUY else StopDirection.DOWN
     return _request(
         found,
         shape,
         {
             **amounts,
-            "numeric": all(value is not None for name, value in amounts.items() if name in values),
+            "numeric": numeric,
             "end_time": _time(body, "end_time", values["end_time"]) if "end_time" in values else None,
             "post_only": values.get("post_only", False),
-            "stop_direction": _stop_direction(body, values),
+            "stop_direction": stop_direction,
         },
     )
 

@@ -16,6 +16,7 @@ from sim.venue import Venue
 from sim.wire import Json
 
 PREFIX = "/api/v3/brokerage"
+NEW_ORDER, CANCEL, EDIT = "/orders", "/orders/batch_cancel", "/orders/edit"
 
 Handler = Callable[[Venue, Call], Json]
 
@@ -42,11 +43,11 @@ ROUTES = (
     Route("GET", "/best_bid_ask", market.best_bid_ask),
     Route("GET", "/accounts", account.accounts),
     Route("GET", "/accounts/{account_id}", account.account),
-    Route("POST", "/orders", orders.create),
+    Route("POST", NEW_ORDER, orders.create),
     Route("POST", "/orders/preview", orders.preview),
-    Route("POST", "/orders/edit", orders.edit),
+    Route("POST", EDIT, orders.edit),
     Route("POST", "/orders/edit_preview", orders.edit_preview),
-    Route("POST", "/orders/batch_cancel", orders.batch_cancel),
+    Route("POST", CANCEL, orders.batch_cancel),
     Route("GET", "/orders/historical/batch", orders.list_orders),
     Route("GET", "/orders/historical/fills", orders.list_fills),
     Route("GET", "/orders/historical/{order_id}", orders.get_order),
@@ -59,7 +60,6 @@ ROUTES = (
     Route("GET", "/key_permissions", account.key_permissions),
     Route("GET", "/transaction_summary", account.transaction_summary),
 )
-NEW_ORDER = "/orders"
 
 # Figures that the venue writes as JSON numbers arrive here as Decimal; all others are strings already.
 _encode = msgspec.json.Encoder(decimal_format="number").encode

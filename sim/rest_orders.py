@@ -29,6 +29,8 @@ def create(venue: Venue, call: Call) -> Json:
     if placement.refusal is not None:
         return refused_json(placement.refusal, request.configuration)
     assert placement.order is not None  # neither refused nor accepted does not exist
+    if placement.events:  # none: the order was there before
+        venue.faults.hide("orders_lag_seconds", placement.order.order_id, venue.clock.monotonic())
     return accepted_json(placement.order)
 
 
@@ -130,15 +132,19 @@ def batch_cancel(venue: Venue, call: Call) -> Json:
 
 def get_order(venue: Venue, call: Call) -> Json:
     order = venue.exchange.orders.get(call.path["order_id"])
-    if order is None:
+    if order is None or _hidden(venue, order):
         raise not_found(f"order with this orderID was not found: {call.path['order_id']}")
     return {"order": order_answer(venue, order)}
+
+
+def _hidden(venue: Venue, order: Order) -> bool:
+    return venue.faults.hides("orders_lag_seconds", order.order_id, venue.clock.monotonic())
 
 
 def list_orders(venue: Venue, call: Call) -> Json:
     """Newest first, by the filters that are given."""
     keep = _order_filter(call)
-    orders = [order for order in reversed(venue.exchange.orders.values()) if keep(order)]
+    orders = [order for order in reversed(venue.exchange.orders.values()) if keep(order) and not _hidden(venue, order)]
     match call.one("sort_by"):
         case "LIMIT_PRICE":
             orders.sort(key=lambda order: order.limit_price or Decimal(0), reverse=True)
@@ -183,7 +189,9 @@ def _in(value: str, names: frozenset[str]) -> bool:
 def list_fills(venue: Venue, call: Call) -> Json:
     """Newest first. No has_next: the last page has an empty cursor. Dates have keys of their own."""
     keep = _fill_filter(call)
-    fills = [fill for fill in reversed(venue.exchange.fills) if keep(fill)]
+    at = venue.clock.monotonic()
+    shown = (f for f in reversed(venue.exchange.fills) if not venue.faults.hides("fills_lag_seconds", f.entry_id, at))
+    fills = [fill for fill in shown if keep(fill)]
     if call.one("sort_by") == "PRICE":
         fills.sort(key=lambda fill: fill.price, reverse=True)
     keys = [str(fill.sequence) for fill in fills]

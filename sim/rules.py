@@ -17,9 +17,11 @@ from sim.account import Account
 from sim.book import Book, Depth
 from sim.matching import Want, limit_base_size, take
 from sim.money import ONE, ZERO, is_multiple
-from sim.orders import Kind, NewOrder, StopDirection, TimeInForce
+from sim.orders import Kind, NewOrder, StopDirection, TimeInForce, worst_price
 from sim.products import Product
 from sim.ticks import Side
+
+STOPPED = frozenset({Kind.STOP_LIMIT, Kind.BRACKET})  # sources disagree on whether the venue takes these on spot
 
 DuplicateMode = Literal["returns_existing", "refuses"]
 
@@ -34,6 +36,7 @@ class VenueRules(Struct, frozen=True):
     stop_limit_allowed: bool = True
     cancel_queued: bool = False  # report CANCEL_QUEUED before CANCELLED
     latency: timedelta = timedelta(0)  # market time from acceptance (PENDING) to the book
+    take_at_most_fraction: Decimal = ONE  # of its size, that an order takes from the book as it arrives
 
 
 class Refusal(Struct, frozen=True):
@@ -69,6 +72,7 @@ POST_ONLY_CROSSES = _both("INVALID_LIMIT_PRICE_POST_ONLY", "Post only order woul
 NO_LIQUIDITY = _both("INVALID_NO_LIQUIDITY", "No liquidity")
 NO_END_TIME = _both("GTD_ORDERS_MUST_HAVE_END_TIME", "GTD orders must have an end time")
 END_TIME_PAST = _both("END_TIME_IS_IN_THE_PAST", "End time is in the past")
+BRACKET_PRICES = _both("INVALID_BRACKET_PRICES", "Stop trigger and limit price are on the wrong sides of each other")
 STOP_ABOVE = _preview_only("STOP_PRICE_ABOVE_LAST_TRADE_PRICE", "Stop price is above the last trade price")
 STOP_BELOW = _preview_only("STOP_PRICE_BELOW_LAST_TRADE_PRICE", "Stop price is below the last trade price")
 MARKET_STATE = _preview_only("NOT_ALLOWED_BY_MARKET_STATE", "Not allowed by the product's trading state")
@@ -94,7 +98,7 @@ Check = Callable[[Question], Refusal | None]
 
 def _configuration(question: Question) -> Refusal | None:
     order = question.order
-    stop = order.kind is Kind.STOP_LIMIT and not question.rules.stop_limit_allowed
+    stop = order.kind in STOPPED and not question.rules.stop_limit_allowed
     quote_sell = order.kind is Kind.MARKET and order.side is Side.SELL and order.quote_size is not None
     return UNSUPPORTED if stop or quote_sell or not order.supported else None
 
@@ -177,10 +181,14 @@ def _liquidity(question: Question) -> Refusal | None:
 
 def _stop_price(question: Question) -> Refusal | None:
     order, book = question.order, question.book
-    if order.kind is not Kind.STOP_LIMIT or book is None:
+    if order.kind not in STOPPED or book is None:
         return None
     if order.stop_price is None or order.stop_price <= 0 or order.stop_direction is None:
         return EMPTY_SIZE
+    if order.kind is Kind.BRACKET and order.limit_price is not None:
+        above, buying = order.stop_price - order.limit_price, order.side is Side.BUY
+        if (above if buying else -above) <= 0:
+            return BRACKET_PRICES
     if order.stop_direction is StopDirection.UP:
         return STOP_BELOW if order.stop_price <= book.last else None
     return STOP_ABOVE if order.stop_price >= book.last else None
@@ -233,8 +241,8 @@ def hold_for(order: NewOrder, product: Product, book: Book | None, rules: VenueR
     size = limit_base_size(order, product.base_increment)
     if order.side is Side.SELL:
         return size or ZERO
-    if order.limit_price is not None:
-        return (size or ZERO) * order.limit_price * (ONE + hold_fee_rate(order, rules))
+    if (price := worst_price(order)) is not None:
+        return (size or ZERO) * price * (ONE + hold_fee_rate(order, rules))
     if order.quote_size is not None:
         return order.quote_size
     levels = book.asks if book else []

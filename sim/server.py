@@ -14,9 +14,10 @@ from sim.auth import Verifier, verifier_at
 from sim.clock import Clock
 from sim.core import Exchange
 from sim.door import Door
-from sim.errors import ApiError, invalid_argument, not_found
+from sim.errors import ApiError, html_unavailable, invalid_argument, not_found
 from sim.hub import Hub
 from sim.market import SyntheticMarket
+from sim.paper import Paper
 from sim.replay import Replay
 from sim.settings import Settings
 from sim.sockets import Sockets
@@ -41,7 +42,7 @@ class VenueServer:
         store: Store,
         clock: Clock,
         settings: Settings,
-        market: SyntheticMarket | Replay,
+        market: SyntheticMarket | Replay | None,
         position: int = 0,
     ) -> None:
         self.venue = Venue(exchange, store, clock, market)
@@ -50,6 +51,7 @@ class VenueServer:
         self._settings = settings
         self._position = position
         self._hub = Hub(self.venue)
+        self._paper = Paper(settings, self.venue, self._hub) if market is None else None
         self._tasks: list[asyncio.Task[None]] = []
         verifier = verifier_at(settings.folder / KEY_FILE)
         self._runner = web.AppRunner(self._application(verifier), access_log=None, shutdown_timeout=STOP_SECONDS)
@@ -72,6 +74,9 @@ class VenueServer:
         self._spawn(self._every_second())
         if self.venue.live:
             self._spawn(self._pump())
+        if self._paper:
+            self._spawn(self._paper.run())
+            self._spawn(self._paper.keep_products())
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -81,19 +86,23 @@ class VenueServer:
         self._hub.hang_up()
         await self._runner.cleanup()
         self.venue.keep_prices()
+        if self._paper:
+            await self._paper.close()
 
     def _application(self, verifier: Verifier) -> web.Application:
-        sockets = Sockets(self.venue, self._hub, verifier, self._settings.first_subscribe_seconds)
+        sockets = Sockets(self.venue, self._hub, verifier, self._settings)
         admin = Admin(self.venue, self._hub)
         door = Door(self.venue, verifier, self._settings.rate_limits)
 
         @web.middleware
         async def venue_answers(request: web.Request, handler: Handler) -> web.StreamResponse:
             """Upgrades go to the sockets whatever their path; errors leave as the venue writes them."""
-            if request.headers.get("Upgrade", "").lower() == "websocket" and request.method == "GET":
-                return await sockets.serve(request)
+            upgrade = request.headers.get("Upgrade", "").lower() == "websocket" and request.method == "GET"
             try:
-                return await handler(request)
+                if upgrade:
+                    self._admit_socket(request)
+                    return await sockets.serve(request)
+                return await self._serve(request, handler)
             except ApiError as error:
                 return failed(error)
             except web.HTTPRequestEntityTooLarge:
@@ -112,12 +121,28 @@ class VenueServer:
         application.router.add_post("/sim/faults", admin.change_faults)
         return application
 
+    def _admit_socket(self, request: web.Request) -> None:
+        """Raises ApiError: without prices there is no market channel, while orders can still be heard of."""
+        if self.venue.trouble and "user" not in request.path:
+            raise html_unavailable()
+
+    async def _serve(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        paper = self._paper
+        if paper and paper.refuses(request.method, request.path):
+            raise html_unavailable()
+        response = await handler(request)
+        if paper and response.status == 200 and request.path.endswith(("/candles", "/ticker")):
+            return web.Response(
+                body=await paper.past(request.path, request.rel_url.raw_query_string), content_type="application/json"
+            )
+        return response
+
     async def _pump(self) -> None:
         while True:
             self.venue.pump()
-            market = self.venue.market
-            assert isinstance(market, SyntheticMarket)
-            wait = min(market.next_at() - self._clock.wall(), LONGEST_WAIT)
+            market, wait = self.venue.market, LONGEST_WAIT
+            if isinstance(market, SyntheticMarket):
+                wait = min(market.next_at() - self._clock.wall(), LONGEST_WAIT)
             await self._clock.sleep(max(wait.total_seconds(), 0))
 
     async def _every_second(self) -> None:
@@ -125,8 +150,9 @@ class VenueServer:
         while True:
             due += 1
             await self._clock.sleep(max(due - self._clock.monotonic(), 0))
-            self._hub.every_second()
-            if self.venue.live:
+            if self._paper is None:  # which beats with its feed
+                self._hub.every_second()
+            if isinstance(self.venue.market, SyntheticMarket):
                 self.venue.keep_prices()
 
     def _spawn(self, work: Awaitable[None]) -> None:

@@ -7,6 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from msgspec import Struct
 
@@ -18,7 +19,8 @@ class BadSettings(Exception):
 
 
 class Settings(Struct, frozen=True):
-    """How the venue runs. `replay` names a file of market data; without it the market is synthetic and live."""
+    """How the venue runs. `replay` names a file of market data; without it, prices come live from the feed that is
+    named, or else from a synthetic market."""
 
     port: int = 9110
     data_dir: Path = Path("var")
@@ -33,6 +35,9 @@ class Settings(Struct, frozen=True):
     taker_fee: Decimal = Decimal("0.012")  # fraction of the value
     maker_fee: Decimal = Decimal("0.006")
     rate_limits: bool = False
+    feed_ws_url: str = ""  # a public Coinbase feed, for paper trading
+    feed_rest_url: str = ""
+    feed_silent_seconds: float = 5  # without any message the feed counts as lost
     first_subscribe_seconds: float = 5  # the venue hangs up on a socket without a subscription by then
 
     @property
@@ -71,6 +76,16 @@ def _switch(value: str) -> bool:
     return {"1": True, "true": True, "on": True, "0": False, "false": False, "off": False}[value.lower()]
 
 
+def _address(*schemes: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in schemes or not parts.hostname:
+            raise ValueError
+        return value
+
+    return parse
+
+
 # variable: field, how its value is read, what it has to be
 VARIABLES: dict[str, tuple[str, Callable[[str], Any], str]] = {
     "PERPS_DATA_DIR": ("data_dir", Path, "a directory"),
@@ -86,6 +101,8 @@ VARIABLES: dict[str, tuple[str, Callable[[str], Any], str]] = {
     "PERPS_SIM_TAKER_FEE": ("taker_fee", _below_one, "a fraction like 0.012"),
     "PERPS_SIM_MAKER_FEE": ("maker_fee", _below_one, "a fraction like 0.006"),
     "PERPS_SIM_RATE_LIMITS": ("rate_limits", _switch, "on or off"),
+    "PERPS_SIM_FEED_WS_URL": ("feed_ws_url", _address("ws", "wss"), "an address like wss://host"),
+    "PERPS_SIM_FEED_REST_URL": ("feed_rest_url", _address("http", "https"), "an address like https://host"),
 }
 
 
@@ -104,4 +121,6 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
     settings = Settings(**fields)
     if settings.start and settings.end and settings.start >= settings.end:
         raise BadSettings("PERPS_SIM_FROM is not before PERPS_SIM_TO")
+    if bool(settings.feed_ws_url) != bool(settings.feed_rest_url):
+        raise BadSettings("PERPS_SIM_FEED_WS_URL and PERPS_SIM_FEED_REST_URL go together")
     return settings

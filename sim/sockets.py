@@ -12,10 +12,14 @@ from sim import frames
 from sim.auth import Verifier
 from sim.connection import Connection
 from sim.hub import Hub
+from sim.limits import Buckets
+from sim.settings import Settings
 from sim.venue import Venue
 
 CHANNELS = frozenset({"level2", "market_trades", "ticker", "ticker_batch", "candles", "status", "heartbeats", "user"})
+UNAUTHENTICATED_PER_SECOND = 8  # messages, per address
 MESSAGE_BYTES = 1024 * 1024
+HANG_CHECK_SECONDS = 0.05  # between two looks whether a client that gets no answer has gone
 AUTHENTICATION = "authentication failure"  # answers an unknown channel too
 
 
@@ -34,23 +38,23 @@ _decode = msgspec.json.Decoder(ClientMessage).decode
 class Sockets:
     """Serves WebSocket on any path; market and user channels alike."""
 
-    def __init__(self, venue: Venue, hub: Hub, verifier: Verifier, first_subscribe_seconds: float) -> None:
+    def __init__(self, venue: Venue, hub: Hub, verifier: Verifier, settings: Settings) -> None:
         self._venue = venue
         self._hub = hub
         self._verifier = verifier
-        self._patience = first_subscribe_seconds
+        self._patience = settings.first_subscribe_seconds
+        self._limited = settings.rate_limits
+        self._messages = Buckets(UNAUTHENTICATED_PER_SECOND)
 
-    async def serve(self, request: web.Request) -> web.WebSocketResponse:
+    async def serve(self, request: web.Request) -> web.StreamResponse:
         """One connection from upgrade to end."""
+        while self._venue.faults.faults.half_open_sockets and request.transport is not None:
+            await self._venue.clock.sleep(HANG_CHECK_SECONDS)
+        if request.transport is None:
+            return web.Response()  # the client gave up
         socket = web.WebSocketResponse(compress=False, max_msg_size=MESSAGE_BYTES, timeout=1.0)
         await socket.prepare(request)
-        transport = request.transport
-
-        def hang_up() -> None:
-            if transport is not None:
-                transport.abort()
-
-        connection = Connection(socket, self._venue, "user" in request.path, hang_up)
+        connection = Connection(socket, self._venue, request, request.transport)
         self._hub.connections[connection] = None
         writer = asyncio.create_task(connection.write())
         try:
@@ -83,7 +87,9 @@ class Sockets:
         except (msgspec.MsgspecError, UnicodeError, RecursionError):
             connection.put(frames.error_frame("failure to parse message"))
             return
-        if message.type not in ("subscribe", "unsubscribe"):
+        if self._limited and self._too_many(connection, message):
+            connection.put(frames.error_frame("rate limit exceeded"))
+        elif message.type not in ("subscribe", "unsubscribe"):
             connection.put(frames.error_frame(f"unknown message type {message.type[:40]}"))
         elif message.channel not in CHANNELS:
             connection.put(frames.error_frame(AUTHENTICATION))
@@ -92,11 +98,17 @@ class Sockets:
         else:
             self._subscribe(connection, message)
 
+    def _too_many(self, connection: Connection, message: ClientMessage) -> bool:
+        """Messages without a valid token are limited by address."""
+        if message.jwt and self._verifier.accepts(message.jwt, self._venue.wall()):
+            return False
+        return not self._messages.allows(connection.address, self._venue.clock.monotonic())
+
     def _subscribe(self, connection: Connection, message: ClientMessage) -> None:
         if self._venue.faults.strikes("error_instead_of_ack"):
             connection.put(frames.error_frame("failure to subscribe"))
             return
-        if message.channel == "user" and not self._verifier.accepts(message.jwt, self._venue.clock.wall()):
+        if message.channel == "user" and not self._verifier.accepts(message.jwt, self._venue.wall()):
             connection.put(frames.error_frame(AUTHENTICATION))
             return
         products = self._products(message)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -17,6 +17,7 @@ from sim.faults import FaultBox, flagged
 from sim.history import History
 from sim.market import SyntheticMarket
 from sim.orders import Fill, NewOrder
+from sim.products import Product
 from sim.replay import Replay
 from sim.store import Store
 from sim.ticks import LAST_MOMENT, Tick
@@ -25,15 +26,20 @@ Publish = Callable[[Sequence[Event]], None]
 
 
 class Venue:
-    """What REST, WebSocket and admin paths act on. One thread; nothing here awaits, so every change is whole."""
+    """What REST, WebSocket and admin paths act on. One thread; nothing here awaits, so every change is whole.
 
-    def __init__(self, exchange: Exchange, store: Store, clock: Clock, market: SyntheticMarket | Replay) -> None:
+    Without a market of its own it is moved from outside (`reopen`, `deliver`, `remember`); `trouble` then says why it
+    cannot be at the moment: nothing is traded and no time passes for orders until it is empty again.
+    """
+
+    def __init__(self, exchange: Exchange, store: Store, clock: Clock, market: SyntheticMarket | Replay | None) -> None:
         self.exchange = exchange
         self.clock = clock
         self.market = market
         self.faults = FaultBox()
         self.histories = {product_id: History() for product_id in exchange.products}
         self.ticks_done = 0
+        self.trouble = ""
         self.user_id = exchange.identity("user")
         self.portfolio_id = exchange.identity("portfolio")
         self.publish: Publish = lambda events: None
@@ -44,7 +50,11 @@ class Venue:
 
     @property
     def live(self) -> bool:
-        return isinstance(self.market, SyntheticMarket)
+        return not isinstance(self.market, Replay)
+
+    def wall(self) -> datetime:
+        """The venue's own clock, which need not agree with ours."""
+        return self.clock.wall() + timedelta(seconds=self.faults.faults.clock_skew_seconds)
 
     def market_time(self) -> datetime:
         """What stamps all that belongs to the market: the wall clock, or in a replay its last tick."""
@@ -54,7 +64,7 @@ class Venue:
         """Know the past before the doors open; in a replay, go on after `position` ticks."""
         if isinstance(self.market, Replay):
             self._open_replay(self.market, position)
-        else:
+        elif self.market is not None:
             for tick in self.market.backfill(self.clock.wall()):
                 self.histories[tick.product_id].add(tick)
         for history in self.histories.values():
@@ -89,11 +99,37 @@ class Venue:
 
     def pump(self) -> None:
         """Live: deliver what the market has traded by now, and let time pass for orders."""
-        assert isinstance(self.market, SyntheticMarket)
+        assert not isinstance(self.market, Replay)
         now = self.clock.wall()
-        for tick in self.market.due(now):
+        for tick in self.market.due(now) if self.market else ():
             self._tick(tick)
-        self._tell(self.exchange.advance(now))
+        if not self.trouble:
+            self._tell(self.exchange.advance(now))
+
+    def reopen(self, quotes: Collection[Tick]) -> None:
+        """Prices again after a time without: nothing that waited is matched against the old ones."""
+        for quote in quotes:
+            self.exchange.prime(quote)
+        for quote in quotes:
+            self._tick(quote)
+        self.trouble = ""
+
+    def deliver(self, tick: Tick) -> None:
+        """Move the market."""
+        self._tick(tick)
+
+    def remember(self, tick: Tick) -> None:
+        """Know a tick without trading on it."""
+        self.histories[tick.product_id].add(tick)
+
+    def list_products(self, products: Iterable[Product]) -> bool:
+        """Take other rules for what is traded; whether anything changed."""
+        listed = {product.product_id: product for product in products}
+        if listed == self._listed:
+            return False
+        self._listed = listed
+        self._flag()
+        return True
 
     def keep_prices(self) -> None:
         self._store.keep_prices(self.last_prices())
@@ -127,10 +163,15 @@ class Venue:
             duplicates=faults.duplicates,
             stop_limit_allowed=faults.stop_limit_allowed,
             cancel_queued=faults.cancel_queued,
+            take_at_most_fraction=faults.take_at_most_fraction,
             latency=timedelta(seconds=faults.pending_delay_seconds),
         )
+        self._flag()
+
+    def _flag(self) -> None:
+        flags = self.faults.faults.product_flags
         for product_id, product in self._listed.items():
-            self.exchange.products[product_id] = flagged(product, faults.product_flags.get(product_id))
+            self.exchange.products[product_id] = flagged(product, flags.get(product_id))
 
     def _tick(self, tick: Tick) -> list[Event]:
         self.histories[tick.product_id].add(tick)
@@ -140,8 +181,10 @@ class Venue:
 
     def _tell(self, events: Sequence[Event]) -> None:
         orders = {event.order.sequence: event.order for event in events if isinstance(event, OrderChanged)}
+        fills = fills_of(events)
+        for fill in fills:
+            self.faults.hide("fills_lag_seconds", fill.entry_id, self.clock.monotonic())
         if orders:
-            fills = [event.fill for event in events if isinstance(event, FillMade)]
             ledger = self.exchange.ledger
             self._store.commit(ledger, orders.values(), fills, self.last_prices(), self.ticks_done)
         if events:

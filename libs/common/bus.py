@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Protocol
 
 from msgspec import Struct
@@ -71,6 +72,10 @@ class Bus(Protocol):
 
     async def last(self, kind: type[Message]) -> list[Message]:
         """The last value on every subject of that kind."""
+        ...
+
+    async def since(self, kind: type[Message], moment: datetime | None) -> list[Message]:
+        """What was kept of that kind from this wall time on, oldest first; None: from the beginning."""
         ...
 
     async def candles(self, product_id: str, granularity: str) -> list[Message]:

@@ -111,6 +111,9 @@ class FeedState(Message, frozen=True, kw_only=True):
     since: datetime
 
 
+CLOSED_BY = ("is_disabled", "trading_disabled", "view_only", "cancel_only", "auction_mode")
+
+
 class Product(Message, frozen=True, kw_only=True):
     """The venue's rules for one product; sizes in the base currency, funds in the quote currency."""
 
@@ -132,6 +135,17 @@ class Product(Message, frozen=True, kw_only=True):
     limit_only: bool = False
     post_only: bool = False
     auction_mode: bool = False
+
+    def forbids(self, order_type: OrderType, time_in_force: TimeInForce, post_only: bool) -> list[str]:
+        """The venue's flags that forbid such an order now."""
+        flags = [name for name in CLOSED_BY if getattr(self, name)]
+        if self.status != "online":
+            flags.append(f"status={self.status or 'none'}")
+        if self.limit_only and order_type is OrderType.MARKET:
+            flags.append("limit_only")
+        if self.post_only and not post_only:
+            flags.append("post_only")
+        return flags
 
 
 class Decision(Message, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ import contextlib
 import json
 import logging
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,8 @@ async def connect(
             patience_seconds,
         )
     except (TimeoutError, OSError, nats.errors.Error) as error:
-        raise BusDown(f"no NATS server at {', '.join(servers)} lets {identity} in: {error or 'no answer'}") from None
+        why = str(error) or "no answer"
+        raise BusDown(f"no NATS server at {', '.join(servers)} lets {identity} in: {why}") from None
     bus.js = bus.nc.jetstream(timeout=1)
     bus.announced_up = True
     return bus
@@ -167,6 +169,15 @@ class NatsBus:
         except (nats.errors.OutboundBufferLimitError, nats.errors.ConnectionClosedError):
             self.stats.dropped += 1
 
+    async def publish_kept(self, message: m.Message) -> None:
+        """Publish to the stream that keeps it, done on return; the same id soon again is kept once. Raises BusDown."""
+        stamped = msgspec.structs.replace(message, sent_at=self.clock.wall())
+        body, headers = msgspec.json.encode(stamped), {"Nats-Msg-Id": message.id}
+        try:
+            await self.js.publish(subject_of(message), body, headers=headers)
+        except (TimeoutError, nats.errors.Error) as error:
+            raise BusDown(f"{subject_of(message)} was not kept: {str(error) or 'no answer'}") from None
+
     async def subscribe(self, kind: type[m.Message], handler: Callable[[m.Message], None]) -> None:
         await self._subscribe(BY_TYPE[kind].wildcard, handler)
 
@@ -186,15 +197,28 @@ class NatsBus:
 
     async def last(self, kind: type[m.Message]) -> list[m.Message]:
         route = BY_TYPE[kind]
-        return await self._page(str(route.kept), {"multi_last": [route.wildcard], "batch": 1000})
+        return self._read(await self._direct(str(route.kept), {"multi_last": [route.wildcard], "batch": 1000}))
+
+    async def since(self, kind: type[m.Message], moment: datetime | None) -> list[m.Message]:
+        route, found = BY_TYPE[kind], []
+        start: dict[str, Any] = {"start_time": moment.isoformat()} if moment else {"seq": 1}
+        while page := await self._direct(str(route.kept), {**start, "next_by_subj": route.wildcard, "batch": 1000}):
+            found += self._read(page)
+            start = {"seq": int(page[-1].headers["Nats-Sequence"]) + 1}
+        return found
 
     async def candles(self, product_id: str, granularity: str) -> list[m.Message]:
         subject = f"perps.candle.{product_id}.{granularity}"
-        return await self._page(str(Kept.CANDLES), {"seq": 1, "next_by_subj": subject, "batch": 1000})
+        return self._read(await self._direct(Kept.CANDLES, {"seq": 1, "next_by_subj": subject, "batch": 1000}))
 
-    async def _page(self, stream: str, request: dict[str, Any]) -> list[m.Message]:
+    async def order_events(self, client_order_id: str) -> list[m.Message]:
+        """Every step of one order, oldest first."""
+        subject = f"perps.order.*.{client_order_id}"
+        return self._read(await self._direct(Kept.LEDGER, {"seq": 1, "next_by_subj": subject, "batch": 1000}))
+
+    def _read(self, page: list[Any]) -> list[m.Message]:
         found = []
-        for msg in await self._direct(stream, request):
+        for msg in page:
             try:
                 found.append(decode(msg.headers["Nats-Subject"], msg.data))
             except msgspec.DecodeError as error:

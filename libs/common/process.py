@@ -62,6 +62,7 @@ def main(service: str, check: Callable[[Settings], object], build: Build, port: 
     try:
         settings = settings_module.load(arguments.profile)
         check(settings)
+        settings.check_live()
         start_logging(service, settings.log.format, settings.log.level)
         if arguments.check_config:
             print(f"{service}: profile {settings.profile} is valid", file=sys.stderr)

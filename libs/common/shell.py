@@ -7,11 +7,12 @@ to it, so that a running service and one that replays the ledger after a crash g
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections import deque
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 import msgspec
@@ -26,6 +27,7 @@ from libs.common.telemetry import VERSION, ServiceMetrics
 
 log = logging.getLogger(__name__)
 TICK_SECONDS = 0.25
+KEPT_MARGIN = timedelta(minutes=1)  # the bus and we may tell the time differently
 STATUS_TICKS = 4  # a status and, where something changed, a snapshot every second
 CONFLICTS_MAX = 20
 
@@ -56,10 +58,11 @@ class Core(Protocol):
 
 
 class Snapshot(Struct, frozen=True):
-    """State and the ledger sequence up to which it holds."""
+    """State, the ledger sequence up to which it holds, and the wall time at which it was kept."""
 
     sequence: int
     state: msgspec.Raw
+    saved_at: datetime | None = None
 
 
 class Life(Struct, frozen=True):
@@ -132,6 +135,8 @@ class Shell:
         self._deliveries: deque[Delivery] = deque()
         self._ledger = bus.ledger(0)
         self._applied = 0
+        self._written = 0
+        self._kept_since: datetime | None = None  # what was kept before it is in the state already
         self._life = Life()
         self._started_at = clock.wall()
         self._recovered = False
@@ -170,8 +175,9 @@ class Shell:
 
     @property
     def applied(self) -> int:
-        """The ledger sequence up to which the core has been told."""
-        return self._applied
+        """The ledger sequence up to which the core knows everything that it will ever be told, its own writes included:
+        those it knows before they come back."""
+        return max(self._applied, self._written)
 
     def not_ready(self) -> str:
         if not self._recovered:
@@ -230,6 +236,7 @@ class Shell:
             snapshot = msgspec.json.decode(raw, type=Snapshot)
             self.core.restore(bytes(snapshot.state))
             self._applied = snapshot.sequence
+            self._kept_since = snapshot.saved_at and snapshot.saved_at - KEPT_MARGIN
         except msgspec.DecodeError as error:
             # Another version's snapshot: the ledger has everything, it only takes longer.
             log.warning(
@@ -242,6 +249,9 @@ class Shell:
         for kind in self._inputs.kinds:
             if BY_TYPE[kind].kept is Kept.LAST:
                 for message in await self.bus.last(kind):
+                    self._feed(message)
+            elif BY_TYPE[kind].kept is Kept.AUDIT:  # counted, so none may be missed; the core knows what it has counted
+                for message in await self.bus.since(kind, self._kept_since):
                     self._feed(message)
         for product_id, granularity in self._inputs.candles:
             for message in await self.bus.candles(product_id, granularity):
@@ -320,7 +330,7 @@ class Shell:
             return
         output = msgspec.structs.replace(output, producer=self.service)
         if route.kept is Kept.LEDGER:
-            await self._ledger.append(output, self._over.get(type(output), ""))
+            self._written = await self._ledger.append(output, self._over.get(type(output), ""))
         else:
             await self.bus.publish(output)
         self._last_output_at = self.clock.wall()
@@ -403,7 +413,7 @@ class Shell:
     async def _save_snapshot(self) -> None:
         state = self.core.dump()
         if state and state != self._saved and self.bus.connected:
-            raw = msgspec.json.encode(Snapshot(self._applied, msgspec.Raw(state)))
+            raw = msgspec.json.encode(Snapshot(self._applied, msgspec.Raw(state), self.clock.wall()))
             await self.bus.store(SNAPSHOT_BUCKET, self.service, raw, None)
             self._saved = state
 
@@ -413,15 +423,13 @@ class Shell:
 
 def trading_state(entry: Entry | None, now: datetime) -> m.TradingState:
     """The stored trading state. Unreadable, or gone after the first start, means halted."""
+    reason = "the stored trading state is gone"
     if entry is not None:
-        try:
-            return msgspec.structs.replace(
-                msgspec.json.decode(entry.value, type=m.TradingState), revision=entry.revision
-            )
-        except msgspec.DecodeError:
-            reason = "the stored trading state is unreadable"
-    else:
-        reason = "the stored trading state is gone"
+        reason = "the stored trading state is unreadable"
+        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+            state = msgspec.json.decode(entry.value, type=m.TradingState)
+            if m.sound(state):
+                return msgspec.structs.replace(state, revision=entry.revision)
     return m.TradingState(
         id="trading-lost",
         at=now,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from libs.common.errors import BadConfig
 from libs.common.process import Context, Parts, main
 from libs.common.settings import Settings
 from services.execution.app import ExecutionApp
 from services.execution.auth import load_signer
+from services.execution.budget import REQUESTS_PER_SECOND
 from services.execution.config import ExecutionConfig
 from services.execution.core import ExecutionCore
 from services.execution.metrics import ExecutionMetrics
@@ -14,10 +14,9 @@ from services.execution.venue import CoinbaseVenue
 
 
 def check(settings: Settings) -> None:
-    settings.section("execution", ExecutionConfig)
-    key_file = settings.key_file
-    if not settings.market.simulated and not key_file.is_file():
-        raise BadConfig(f"profile {settings.profile} trades real money: there is no CDP key file at {key_file}")
+    config = settings.section("execution", ExecutionConfig)
+    if not settings.market.simulated:  # the simulated venue writes its key file when it starts
+        load_signer(settings.coinbase, settings.key_file, config.jwt_seconds)
     _ = settings.venue, settings.nats
 
 
@@ -26,9 +25,17 @@ async def build(context: Context) -> Parts:
     config = settings.section("execution", ExecutionConfig)
     metrics = ExecutionMetrics()
     core = ExecutionCore(config)
-    signer = load_signer(settings.key_file, config.jwt_seconds)
     address = settings.venue
-    venue = CoinbaseVenue(address.rest_url, address.user_ws_url, signer, context.clock, config.request_timeout_seconds)
+    venue = CoinbaseVenue(
+        address.rest_url,
+        address.user_ws_url,
+        load_signer(settings.coinbase, settings.key_file, config.jwt_seconds),
+        context.clock,
+        config.request_timeout_seconds,
+        market_ws_url=address.ws_url,
+        # The venue of a replay is ours and has no limits; a budget of wall time would hold a fast replay back.
+        requests_per_second=None if settings.market.replay else REQUESTS_PER_SECOND,
+    )
     app = ExecutionApp(
         settings.profile,
         core,

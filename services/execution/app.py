@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from datetime import datetime
+from decimal import Decimal
 
 import msgspec
 
@@ -19,11 +21,20 @@ from services.execution.config import ExecutionConfig
 from services.execution.core import ExecutionCore
 from services.execution.metrics import ExecutionMetrics
 from services.execution.orders import Order
+from services.execution.permission import refusal
+from services.execution.rounds import Rounds
 from services.execution.venue import Venue
 
 log = logging.getLogger(__name__)
-ACCOUNT_RETRY_SECONDS = 1
 WATCH_SECONDS = 1
+RECONCILE_GAP_SECONDS = 5  # another bot that trades on the account must not make us list it all the time
+
+
+class Token:
+    """When the token of the request that was sent last dies, by our wall clock."""
+
+    def __init__(self, expires_at: datetime) -> None:
+        self.expires_at = expires_at
 
 
 class ExecutionApp:
@@ -61,8 +72,10 @@ class ExecutionApp:
             perform=self._perform,
             before_recovery=self._alone,
         )
-        self._account_asked = False
-        self._account_running = False
+        self._account = Rounds("account", tasks, self._read_account, 0)
+        self._listing = Rounds("listing", tasks, self._read_listing, RECONCILE_GAP_SECONDS)
+        self._reconcile: i.Reconcile | None = None
+        self._told_permissions: m.Permissions | None = None
         self._unstored: dict[str, str] = {}  # venue ids of orders whose ACCEPTED may not be on the ledger yet
 
     async def _alone(self) -> None:
@@ -70,7 +83,8 @@ class ExecutionApp:
         await self._bus.hold_lease("execution")
         self._core.on_message(i.Starting(id="starting", wall=self._clock.wall()), self._clock.market())
         self._tasks.spawn(self._follow_user_channel(), "user channel")
-        self._tasks.spawn(self._keep_account(), "account")
+        self._tasks.spawn(self._every(self._config.account_seconds, i.AccountDue(id="account")), "account due")
+        self._tasks.spawn(self._every(self._config.reconcile_seconds, i.ReconcileDue(id="due")), "reconciliation due")
         self._tasks.spawn(self._watch_bus(), "bus watch")
 
     async def _perform(self, effect: m.Message) -> list[m.Message]:
@@ -86,27 +100,31 @@ class ExecutionApp:
                 self._tasks.spawn(self._query(effect), effect.id)
             case i.Cancel():
                 self._tasks.spawn(self._cancel_one(effect), effect.id)
+            case i.Edit():
+                return await self._edit(effect)
+            case i.Reconcile():
+                self._reconcile = effect
+                self._listing.ask()
             case i.FetchAccount():
-                self._account_asked = True
-                if not self._account_running:
-                    self._account_running = True
-                    self._tasks.spawn(self._account(), effect.id)
+                self._account.ask()
             case i.StoreOpening():
                 return [await self._store_opening(effect)]
             case _:
                 raise AssertionError(f"no one performs {type(effect).__name__}")
         return []
 
-    # -- placing
+    # -- placing and editing
 
-    async def _place(self, place: i.Place) -> list[m.Message]:
-        """Look at the stored trading state once more, then let go of the order."""
+    async def _refusal(self, request: i.Place | i.Edit) -> str:
+        """The trading state as it is stored, looked at once more before anything leaves."""
         entry = await self._bus.load(STATE_BUCKET, TRADING_KEY)
         trading = trading_state(entry, self._clock.market())
-        reason = self._core.refusal(place, trading, self._clock.market())
+        return refusal(request, trading, self._clock.market()) or ""
+
+    async def _place(self, place: i.Place) -> list[m.Message]:
         key = place.order.client_order_id
-        if reason is not None:
-            return [i.PlaceRefused(id=place.id, client_order_id=key, status=OrderStatus.DENIED, reason=str(reason))]
+        if reason := await self._refusal(place):
+            return [i.PlaceRefused(id=place.id, client_order_id=key, status=OrderStatus.DENIED, reason=reason)]
         self._tasks.spawn(self._post(place), place.id)
         return []
 
@@ -116,19 +134,11 @@ class ExecutionApp:
             self.shell.post(answer)
 
     async def _post(self, place: i.Place) -> None:
-        key = place.order.client_order_id
-        expiry = self._clock.wall()
-
-        def signed(expires_at: datetime) -> None:
-            nonlocal expiry
-            if not self._bus.holds_lease:
-                raise Retryable("the lease may be another process's by now")
-            expiry = expires_at
-
+        key, token = place.order.client_order_id, Token(self._clock.wall())
         began = self._clock.monotonic()
         answer: m.Message
         try:
-            venue_order_id = await self._venue.place(place.order, signed)
+            venue_order_id = await self._venue.place(place.order, self._gate(place, token))
             self._unstored[key] = venue_order_id
             answer = i.Placed(id=place.id, client_order_id=key, venue_order_id=venue_order_id)
         except Retryable as error:
@@ -136,9 +146,49 @@ class ExecutionApp:
         except Rejected as error:
             answer = i.PlaceRefused(id=place.id, client_order_id=key, status=OrderStatus.REJECTED, reason=error.reason)
         except OutcomeUnknown as error:
-            answer = i.PlaceUnknown(id=place.id, client_order_id=key, why=str(error), token_expires_at=expiry)
+            answer = i.PlaceUnknown(id=place.id, client_order_id=key, why=str(error), token_expires_at=token.expires_at)
         self._metrics.submit_seconds.observe(self._clock.monotonic() - began)
         self._answered(answer)
+
+    async def _edit(self, edit: i.Edit) -> list[m.Message]:
+        if reason := await self._refusal(edit):
+            key = edit.wanted.client_order_id
+            return [i.EditRefused(id=edit.id, client_order_id=key, edit_id=edit.edit_id, reason=reason)]
+        self._tasks.spawn(self._post_edit(edit), edit.id)
+        return []
+
+    async def _post_edit(self, edit: i.Edit) -> None:
+        key, token = edit.wanted.client_order_id, Token(self._clock.wall())
+        answer: m.Message
+        try:
+            await self._venue.edit(edit.venue_order_id, edit.wanted, self._gate(edit, token))
+            answer = i.Edited(id=edit.id, client_order_id=key, edit_id=edit.edit_id)
+        except Retryable:
+            reason = m.Reason.VENUE_UNREACHABLE
+            answer = i.EditRefused(id=edit.id, client_order_id=key, edit_id=edit.edit_id, reason=reason)
+        except Rejected as error:
+            answer = i.EditRefused(id=edit.id, client_order_id=key, edit_id=edit.edit_id, reason=error.reason)
+        except OutcomeUnknown as error:
+            answer = i.EditUnknown(
+                id=edit.id,
+                client_order_id=key,
+                edit_id=edit.edit_id,
+                why=str(error),
+                token_expires_at=token.expires_at,
+            )
+        self._answered(answer)
+
+    def _gate(self, request: i.Place | i.Edit, token: Token) -> Callable[[datetime], None]:
+        """Asked right before a request leaves, which may be some time after it was allowed."""
+
+        def signed(expires_at: datetime) -> None:
+            if not self._bus.holds_lease:
+                raise Retryable("the lease may be another process's by now")
+            if self._core.overtaken(request, self._clock.market()):
+                raise Retryable("the approval was overtaken while the request waited for its turn")
+            token.expires_at = expires_at
+
+        return signed
 
     # -- asking
 
@@ -158,49 +208,75 @@ class ExecutionApp:
 
     async def _query(self, query: i.Query) -> None:
         await self._tasks.sleep(query.delay_seconds)
+        asked_at = self._clock.wall()
         key = query.client_order_id
         try:
             order, fills = await self._venue.order(query.venue_order_id)
         except (Retryable, Rejected, OutcomeUnknown) as error:
             self._answered(i.AskFailed(id=query.id, client_order_id=key, why=str(error)))
             return
-        self._answered(i.OrderSeen(id=query.id, client_order_id=key, order=order, fills=tuple(fills)))
+        seen = i.OrderSeen(id=query.id, client_order_id=key, order=order, fills=tuple(fills), asked_at=asked_at)
+        self._answered(seen)
 
     async def _cancel(self, venue_order_ids: list[str]) -> bool:
         """True when the venue took the request. Whether an order is gone, only its own state says."""
         try:
-            await self._venue.cancel(venue_order_ids)
-            self.shell.last_venue_at = self._clock.wall()
-            return True
+            refusals = await self._venue.cancel(venue_order_ids)
         except (Retryable, Rejected, OutcomeUnknown) as error:
             log.error("cancel failed: %s", error, extra={"event": "venue.cancel"})
             self.shell.error("cancel")
             return False
+        self.shell.last_venue_at = self._clock.wall()
+        for venue_order_id, reason in refusals.items():
+            log.warning("%s not canceled: %s", venue_order_id, reason, extra={"event": "venue.cancel"})
+        return True
 
-    async def _account(self) -> None:
-        """One reader at a time; whatever asks meanwhile is served by its next round."""
-        while self._account_asked:
-            self._account_asked = False
-            epoch, sequence = self._core.epoch, self.shell.applied
-            try:
-                balances, taker, maker = await self._venue.account()
-            except (Retryable, Rejected, OutcomeUnknown) as error:
-                log.warning("account not read: %s", error, extra={"event": "venue.account"})
-                self.shell.error("account")
-                self._account_asked = True
-                await self._tasks.sleep(ACCOUNT_RETRY_SECONDS)
-                continue
-            self._answered(
-                i.AccountSeen(
-                    id="account",
-                    epoch=epoch,
-                    ledger_sequence=sequence,
-                    balances=balances,
-                    taker_fee_rate=taker,
-                    maker_fee_rate=maker,
-                )
-            )
-        self._account_running = False
+    async def _read_account(self) -> bool:
+        epoch, sequence = self._core.epoch, self.shell.applied
+        parts = await self._venue.account()
+        self._warn(parts)
+        if parts.balances is None:
+            return False
+        resting = await self._resting()
+        seen = i.AccountSeen(id="account", epoch=epoch, ledger_sequence=sequence, parts=parts, resting=resting)
+        self._answered(seen)
+        return True
+
+    async def _resting(self) -> dict[str, Decimal | None]:
+        """What the venue counts as filled of the open orders; nothing where it does not say."""
+        if not self._core.rests:
+            return {}
+        try:
+            listing = await self._venue.listing(self._clock.market())
+        except (Retryable, Rejected, OutcomeUnknown) as error:
+            log.warning("open orders not listed: %s", error, extra={"event": "venue.listing"})
+            return {}
+        return {order.client_order_id: order.filled_qty for order in listing.orders}
+
+    def _warn(self, parts: i.AccountParts) -> None:
+        for part, why in parts.unavailable.items():
+            log.warning("account: %s not read: %s", part, why, extra={"event": "venue.account"})
+            self.shell.error("account")
+        key = parts.permissions
+        if key is None or key == self._told_permissions:
+            return
+        self._told_permissions = key
+        if not key.can_trade:
+            log.critical("the key may not trade", extra={"event": "venue.key"})
+        if key.can_transfer:
+            log.warning("the key may move money away: use one that may only trade", extra={"event": "venue.key"})
+
+    async def _read_listing(self) -> bool:
+        wanted = self._reconcile
+        assert wanted is not None, "a round is asked for with what it is to list"
+        try:
+            listing = await self._venue.listing(wanted.since)
+        except (Retryable, Rejected, OutcomeUnknown) as error:
+            log.warning("orders and fills not listed: %s", error, extra={"event": "venue.listing"})
+            self.shell.error("listing")
+            return False
+        self._answered(i.Reconciled(id=wanted.id, listing=listing, until=wanted.until))
+        return True
 
     async def _cancel_one(self, cancel: i.Cancel) -> None:
         await self._cancel([cancel.venue_order_id])
@@ -217,7 +293,7 @@ class ExecutionApp:
             return msgspec.json.decode(entry.value, type=m.Installation)
 
     def _answered(self, answer: m.Message) -> None:
-        if isinstance(answer, i.AskFailed | i.PlaceNotSent | i.PlaceUnknown):
+        if isinstance(answer, i.AskFailed | i.PlaceNotSent | i.PlaceUnknown | i.EditUnknown):
             self.shell.error(type(answer).__name__)
             log.warning("%s", answer.why, extra={"event": "venue.no_answer", "client_order_id": answer.client_order_id})
         else:
@@ -234,10 +310,10 @@ class ExecutionApp:
             else:
                 self.shell.post(i.UserUpdate(id="user channel", order=order))
 
-    async def _keep_account(self) -> None:
+    async def _every(self, seconds: float, message: m.Message) -> None:
         while True:
-            await self._tasks.sleep(self._config.account_seconds)
-            self.shell.post(i.AccountDue(id="account"))
+            await self._tasks.sleep(seconds)
+            self.shell.post(message)
 
     async def _watch_bus(self) -> None:
         """With the bus gone for long nobody can halt us: take resting entries off the venue, until the venue has said

@@ -15,15 +15,17 @@ from msgspec import Struct, field
 from libs.common import messages as m
 from libs.common.messages import OrderStatus, Reason, Side
 from services.execution import inputs as i
+from services.execution.account import AccountView
 from services.execution.config import ExecutionConfig
-from services.execution.orders import ENDED_BY_VENUE, OPEN, TRANSITIONS, Inquiry, Order, signed
+from services.execution.orders import ENDED_BY_VENUE, OPEN, TRANSITIONS, Order, PendingEdit, signed
+from services.execution.permission import free, outdated, sized
+from services.execution.questions import Questions
+from services.execution.reconciliation import Watermark, compare
+from services.execution.settlement import matches, settle, shows_edit
 
 CLOSED_KEPT = 200
-LISTINGS_NEEDED = 2
-START_MARGIN = timedelta(minutes=10)
-FIRST_QUESTION_SECONDS = 0.05
-LAST_QUESTION_SECONDS = 5.0
 RETRY_SECONDS = 1.0
+IN_FLIGHT = (None, OrderStatus.SUBMITTING, OrderStatus.UNKNOWN)
 
 
 class State(Struct):
@@ -32,6 +34,7 @@ class State(Struct):
     orders: dict[str, Order] = field(default_factory=dict)
     positions: dict[str, Decimal] = field(default_factory=dict)
     opening: dict[str, Decimal] | None = None
+    watermark: Watermark = field(default_factory=Watermark)
 
 
 class ExecutionCore:
@@ -42,14 +45,14 @@ class ExecutionCore:
         self.state = State()
         self.trading: m.TradingState | None = None
         self.rules: dict[str, m.Product] = {}
-        self.account: m.Account | None = None
+        self.account = AccountView()
         self.strangers = 0  # updates of orders that are not ours: shown, never touched
         self.anomalies = 0  # answers that contradict what we sent
         self._installation = ""
         self._started_at = m.EPOCH
         self.epoch = 0  # rises with every step of any order
-        self._inquiries: dict[str, Inquiry] = {}
-        self._begun: set[str] = set()  # orders whose SUBMITTING is ours: only these may be sent
+        self._questions = Questions(config)
+        self._begun: set[str] = set()  # orders and edits that are ours to send: their first step was made by us
         self._handlers = {
             m.Verdict: self._on_verdict,
             m.OrderEvent: self._on_event,
@@ -63,12 +66,17 @@ class ExecutionCore:
             i.PlaceRefused: self._on_refused,
             i.PlaceNotSent: self._on_not_sent,
             i.PlaceUnknown: self._on_unknown,
+            i.Edited: self._on_edited,
+            i.EditRefused: self._on_edit_refused,
+            i.EditUnknown: self._on_edit_unknown,
             i.Found: self._on_found,
             i.NotFound: self._on_not_found,
             i.AskFailed: self._on_ask_failed,
             i.OrderSeen: self._on_seen,
             i.UserUpdate: self._on_user,
             i.UserReconnected: self._on_user_reconnected,
+            i.ReconcileDue: self._on_reconcile_due,
+            i.Reconciled: self._on_reconciled,
             i.AccountDue: self._on_account_due,
             i.AccountSeen: self._on_account,
         }
@@ -82,14 +90,12 @@ class ExecutionCore:
     def not_ready(self, now: datetime) -> str:
         if self.trading is None:
             return "trading state not known"
-        if self.account is None:
-            return "account not known"
-        return ""
+        return self.account.lacks
 
     @property
     def busy(self) -> bool:
         orders = (order for order in self.state.orders.values() if not order.terminal)
-        return any(not order.resting or self._inquiry(order).without_news < 2 for order in orders)
+        return any(not order.resting or self._questions.of(order).without_news < 2 for order in orders)
 
     def dump(self) -> bytes:
         return msgspec.json.encode(self.state)
@@ -97,13 +103,10 @@ class ExecutionCore:
     def restore(self, raw: bytes) -> None:
         self.state = msgspec.json.decode(raw, type=State)
 
-    def refusal(self, place: i.Place, trading: m.TradingState, now: datetime) -> Reason | None:
-        """The last check, right before the POST, with the trading state read again."""
-        if trading.revision != place.trading_revision:
-            return Reason.TRADING_STATE_CHANGED
-        if now > place.expires_at:
-            return Reason.APPROVAL_EXPIRED
-        return _forbidden(trading, place.order.reduce_only)
+    def overtaken(self, request: i.Place | i.Edit, now: datetime) -> bool:
+        """What was allowed a moment ago may not leave any more: it had to wait for its turn, and is to ask again."""
+        changed = self.trading is not None and self.trading.revision > request.trading_revision
+        return changed or now > request.expires_at
 
     def live_entries(self) -> list[Order]:
         """Orders that may rest at the venue and could still raise a position."""
@@ -113,14 +116,18 @@ class ExecutionCore:
             if order.status is not None
             and not order.terminal
             and order.order.side is Side.BUY
-            and not _immediate(order)
+            and order.order.time_in_force.rests
         ]
 
     # -- facts from the ledger
 
     def _on_verdict(self, verdict: m.Verdict, now: datetime) -> list[m.Message]:
         approved = verdict.order
-        if approved is None or approved.client_order_id in self.state.orders:
+        if approved is None:
+            return []
+        if verdict.edits:
+            return self._on_edit(verdict, approved, now)
+        if approved.client_order_id in self.state.orders:
             return []
         order = Order(
             order=approved,
@@ -133,53 +140,45 @@ class ExecutionCore:
         return self._begin(order, now)
 
     def _begin(self, order: Order, now: datetime) -> list[m.Message]:
-        reason, quantity = self._permitted(order, now)
+        wanted, state = order.order, self.state
+        reason = outdated(self.trading, order.trading_revision, order.expires_at, wanted.reduce_only, now)
+        quantity = wanted.quantity
+        if reason is None:
+            rules = self.rules.get(wanted.product_id)
+            reason, quantity = sized(order, state.orders.values(), state.positions, rules)
         if reason is not None:
             return [order.event(OrderStatus.DENIED, reason, now)]
-        self._begun.add(order.order.client_order_id)
-        order_sent = msgspec.structs.replace(order.order, quantity=quantity)
+        self._begun.add(wanted.client_order_id)
         event = order.event(OrderStatus.SUBMITTING, "approved", now)
-        return [msgspec.structs.replace(event, order=order_sent)]
+        return [msgspec.structs.replace(event, order=msgspec.structs.replace(wanted, quantity=quantity))]
 
-    def _permitted(self, order: Order, now: datetime) -> tuple[Reason | None, Decimal]:
-        """Why this approval may not be sent any more, or the quantity that may."""
-        wanted = order.order
-        if self.trading is None:
-            return Reason.TRADING_STATE_UNKNOWN, wanted.quantity
-        if self.trading.revision > order.trading_revision:
-            return Reason.TRADING_STATE_CHANGED, wanted.quantity
-        if now > order.expires_at:
-            return Reason.APPROVAL_EXPIRED, wanted.quantity
-        # Risk may have read a newer state than we have been told: the check before the POST reads the stored one.
-        told = self.trading.revision in (0, order.trading_revision)
-        if told and (reason := _forbidden(self.trading, wanted.reduce_only)) is not None:
-            return reason, wanted.quantity
-        if wanted.side is Side.BUY:
-            return (Reason.EVALUATION_FAILED if wanted.reduce_only else None), wanted.quantity
-        return self._clamped(order)
+    def _on_edit(self, verdict: m.Verdict, wanted: m.ApprovedOrder, now: datetime) -> list[m.Message]:
+        order = self.state.orders.get(wanted.client_order_id)
+        if order is None or order.terminal:
+            return []  # it came to its end while risk decided
+        if order.edit is not None or order.status not in OPEN:
+            self.anomalies += 1  # risk approves one edit of an open order at a time
+            return []
+        order.edit = PendingEdit(
+            id=verdict.signal_id,
+            wanted=wanted,
+            trading_revision=verdict.trading_revision,
+            expires_at=verdict.expires_at,
+        )
+        return self._begin_edit(order, order.edit, now)
 
-    def _clamped(self, order: Order) -> tuple[Reason | None, Decimal]:
-        """A sale never exceeds what is held now, less what other open sales may still take."""
-        wanted = order.order
-        rules = self.rules.get(wanted.product_id)
-        if rules is None:
-            return Reason.PRODUCT_UNKNOWN, wanted.quantity
-        held = self.state.positions.get(wanted.product_id, Decimal(0)) - self._promised(order)
-        quantity = min(wanted.quantity, held // rules.base_increment * rules.base_increment)
-        if quantity <= 0:
-            return Reason.NOTHING_TO_REDUCE, wanted.quantity
-        return (Reason.DUST if quantity < rules.base_min_size else None), quantity
-
-    def _promised(self, order: Order) -> Decimal:
-        """What other sales of the product may still take: those begun, and those approved before this one."""
-        found = Decimal(0)
-        earlier = True
-        for other in self.state.orders.values():
-            if other is order:
-                earlier = False
-            elif other.order.product_id == order.order.product_id and other.order.side is Side.SELL:
-                found += other.open_quantity if earlier or other.status is not None else 0
-        return found
+    def _begin_edit(self, order: Order, edit: PendingEdit, now: datetime) -> list[m.Message]:
+        reason = outdated(self.trading, edit.trading_revision, edit.expires_at, edit.wanted.reduce_only, now)
+        if reason is None and not order.editable:
+            reason = Reason.ORDER_NOT_EDITABLE
+        if reason is None and edit.wanted.side is Side.SELL:
+            rest = edit.wanted.quantity - order.filled_qty
+            enough = rest <= free(order, self.state.orders.values(), self.state.positions)
+            reason = None if enough else Reason.NOTHING_TO_REDUCE
+        if reason is not None:
+            return [order.edited(False, f"edit_refused: {reason}", now)]
+        self._begun.add(edit.id)
+        return [order.event(OrderStatus.PENDING_UPDATE, "edit approved", now)]
 
     def _on_event(self, event: m.OrderEvent, now: datetime) -> list[m.Message]:
         order = self.state.orders.get(event.client_order_id)
@@ -190,16 +189,34 @@ class ExecutionCore:
         if event.status not in TRANSITIONS[before]:
             self.anomalies += 1
         if order.terminal:
-            self._inquiries.pop(event.client_order_id, None)
+            self._questions.forget(event.client_order_id)
             self._forget_old()
             return [i.FetchAccount(id="account")]
         if event.status is OrderStatus.SUBMITTING:
             if event.client_order_id in self._begun:
                 return [self._place(order, 0)]
             return [order.event(OrderStatus.UNKNOWN, "submitted by another process", now)]
-        if event.status in (OrderStatus.UNKNOWN, OrderStatus.ACCEPTED):
+        if event.status is OrderStatus.PENDING_UPDATE and before is not OrderStatus.PENDING_UPDATE:
+            return self._send_edit(order)
+        if event.status in (OrderStatus.UNKNOWN, OrderStatus.ACCEPTED) or event.edit_id:
             return self._ask(order, news=True)
         return []
+
+    def _send_edit(self, order: Order) -> list[m.Message]:
+        edit = order.edit
+        if edit is None or edit.id not in self._begun:
+            return self._ask(order, news=True)  # begun by a process before us: it may have sent it
+        self._questions.sending(order)
+        return [
+            i.Edit(
+                id=f"edit-{edit.id}",
+                edit_id=edit.id,
+                venue_order_id=order.venue_order_id,
+                wanted=edit.wanted,
+                trading_revision=edit.trading_revision,
+                expires_at=edit.expires_at,
+            )
+        ]
 
     def _on_fill(self, fill: m.Fill, now: datetime) -> list[m.Message]:
         order = self.state.orders.get(fill.client_order_id)
@@ -227,7 +244,7 @@ class ExecutionCore:
         """A resting entry has no place in a halt or a reduction: cancel it, again at every look until it is gone."""
         if self.trading is None or self.trading.state is m.Trading.ACTIVE:
             return []
-        if order.status not in OPEN or order.order.side is Side.SELL or _immediate(order):
+        if order.status not in OPEN or order.order.side is Side.SELL or not order.order.time_in_force.rests:
             return []
         key = order.order.client_order_id
         return [i.Cancel(id=f"cancel-{key}", client_order_id=key, venue_order_id=order.venue_order_id)]
@@ -248,8 +265,8 @@ class ExecutionCore:
 
     def _on_recovered(self, message: m.Recovered, now: datetime) -> list[m.Message]:
         """Take up every order where the ledger left it."""
-        outputs: list[m.Message] = [i.FetchAccount(id="account")]
-        self._inquiries.clear()  # questions of the replay were never asked, its orders not sent by us
+        outputs: list[m.Message] = [i.FetchAccount(id="account"), *self._on_reconcile_due(message, now)]
+        self._questions.forget_all()  # questions of the replay were never asked, its orders not sent by us
         self._begun.clear()
         dead_at = self._started_at + timedelta(seconds=self._config.jwt_seconds)
         for order in self.state.orders.values():
@@ -257,11 +274,13 @@ class ExecutionCore:
                 outputs += self._begin(order, now)
             elif order.status is OrderStatus.SUBMITTING:
                 # The process before us may have sent it: that is for the venue to say.
-                self._inquiry(order).token_expires_at = dead_at
+                self._questions.sent_until(order, dead_at)
                 outputs.append(order.event(OrderStatus.UNKNOWN, "found unanswered at start", now))
             elif not order.terminal:
-                self._inquiry(order).token_expires_at = dead_at
+                self._questions.sent_until(order, dead_at)
                 outputs += [*self._unwanted(order), *self._ask(order)]
+                if order.edit is not None and order.status is not OrderStatus.PENDING_UPDATE:
+                    outputs += self._begin_edit(order, order.edit, now)
         return outputs
 
     # -- answers to a POST
@@ -292,8 +311,7 @@ class ExecutionCore:
         order = self._waiting(answer.client_order_id)
         if order is None:
             return []
-        inquiry = self._inquiry(order)
-        inquiry.token_expires_at = max(inquiry.token_expires_at, answer.token_expires_at)
+        self._questions.sent_until(order, answer.token_expires_at)
         if order.status is OrderStatus.UNKNOWN:
             return []
         return [order.event(OrderStatus.UNKNOWN, answer.why, now)]
@@ -303,10 +321,44 @@ class ExecutionCore:
         order = self.state.orders.get(client_order_id)
         return order if order and order.status in (OrderStatus.SUBMITTING, OrderStatus.UNKNOWN) else None
 
+    # -- answers to an edit
+
+    def _editing(self, answer: i.Edited | i.EditRefused | i.EditUnknown) -> Order | None:
+        """The order if that edit of it is still under way."""
+        order = self.state.orders.get(answer.client_order_id)
+        ours = order is not None and order.edit is not None and order.edit.id == answer.edit_id
+        return order if ours else None
+
+    def _on_edited(self, answer: i.Edited, now: datetime) -> list[m.Message]:
+        order = self._editing(answer)
+        return [order.edited(True, "edited", now)] if order else []
+
+    def _on_edit_refused(self, answer: i.EditRefused, now: datetime) -> list[m.Message]:
+        order = self._editing(answer)
+        return [order.edited(False, f"edit_refused: {answer.reason}", now)] if order else []
+
+    def _on_edit_unknown(self, answer: i.EditUnknown, now: datetime) -> list[m.Message]:
+        order = self._editing(answer)
+        if order is None:
+            return []
+        self._questions.sent_until(order, answer.token_expires_at)
+        return self._ask(order, news=True)
+
+    def _edit_outcome(self, order: Order, answer: i.OrderSeen, now: datetime) -> list[m.Message]:
+        """What the venue's order says of an edit whose answer is missing."""
+        shown = shows_edit(order, answer.order)
+        if shown:
+            return [order.edited(True, "edited", now)]
+        if shown is None:
+            self.anomalies += 1
+        elif self._questions.never_arrived(order, answer.asked_at):
+            return [order.edited(False, "edit_refused: never_arrived", now)]
+        return []
+
     # -- answers to questions
 
     def _on_found(self, answer: i.Found, now: datetime) -> list[m.Message]:
-        self._answered(answer.client_order_id, answer.id)
+        self._questions.answered(answer.client_order_id, answer.id)
         order = self._waiting(answer.client_order_id)
         if order is None:
             return []
@@ -317,60 +369,54 @@ class ExecutionCore:
 
     def _on_not_found(self, answer: i.NotFound, now: datetime) -> list[m.Message]:
         """It never arrived once two complete listings, begun after its token had died, do not know it."""
-        self._answered(answer.client_order_id, answer.id)
+        self._questions.answered(answer.client_order_id, answer.id)
         order = self.state.orders.get(answer.client_order_id)
         if order is None or order.status is not OrderStatus.UNKNOWN:
             return []
-        margin, inquiry = timedelta(seconds=self._config.jwt_margin_seconds), self._inquiry(order)
-        if inquiry.token_expires_at > m.EPOCH and answer.asked_at > inquiry.token_expires_at + margin:
-            inquiry.listings_without += 1
-        if inquiry.listings_without >= LISTINGS_NEEDED:
+        if self._questions.never_arrived(order, answer.asked_at):
             return [order.event(OrderStatus.REJECTED, "never_arrived", now)]
         return self._ask(order)
 
     def _on_ask_failed(self, answer: i.AskFailed, now: datetime) -> list[m.Message]:
-        self._answered(answer.client_order_id, answer.id)
+        self._questions.answered(answer.client_order_id, answer.id)
         order = self.state.orders.get(answer.client_order_id)
         return self._ask(order) if order and order.status not in (None, *m.TERMINAL) else []
 
     def _on_seen(self, answer: i.OrderSeen, now: datetime) -> list[m.Message]:
         """Book what is new, and end the order only when every fill that the venue counts is booked."""
-        self._answered(answer.client_order_id, answer.id)
+        self._questions.answered(answer.client_order_id, answer.id)
         order = self.state.orders.get(answer.client_order_id)
         if order is None or order.status not in OPEN:
             return []
-        if not _matches(order, answer):
+        if not matches(order, answer):
             self.anomalies += 1
             return self._ask(order)
-        new = {fill.entry_id: fill for fill in answer.fills if fill.entry_id not in order.entry_ids}
-        outputs: list[m.Message] = [order.fill_of(fill, now) for fill in new.values()]
-        filled = order.filled_qty + sum((fill.size for fill in new.values()), Decimal(0))
-        status = answer.order.status
-        empty = status is OrderStatus.FILLED and not filled
-        if filled > order.order.quantity or status is None or empty:
-            self.anomalies += 1
-        if status in ENDED_BY_VENUE and filled == answer.order.filled_qty and not empty:
-            reason = answer.order.reject_reason or answer.order.status_word.lower()
-            return [*outputs, order.progress(status, reason, [*new.values()], now)]
-        if new:
-            progress = order.progress(OrderStatus.PARTIALLY_FILLED, "partially filled", [*new.values()], now)
-            outputs.append(progress)
-        elif status is OrderStatus.PENDING_CANCEL and order.status is not status:
-            outputs.append(order.event(status, "cancel queued", now))
-        return [*outputs, *self._unwanted(order), *self._ask(order, news=bool(new))]
+        found = settle(order, answer, now)
+        self.anomalies += found.odd
+        if found.ended:
+            return found.facts
+        edited: list[m.Message] = []
+        if order.status is OrderStatus.PENDING_UPDATE and not found.facts:
+            edited = self._edit_outcome(order, answer, now)
+        return [*found.facts, *edited, *self._unwanted(order), *self._ask(order, news=found.news)]
 
     def _on_user(self, update: i.UserUpdate, now: datetime) -> list[m.Message]:
-        order = self.state.orders.get(update.order.client_order_id)
-        if order is None:
+        if update.order.client_order_id not in self.state.orders:
             self.strangers += 1
+            return self._on_reconcile_due(update, now)
+        return self._mentioned(update.order, update.id, now)
+
+    def _mentioned(self, told: i.VenueOrder, source: str, now: datetime) -> list[m.Message]:
+        """The venue speaks of an order of ours without being asked: a reason to ask, never itself a fill."""
+        order = self.state.orders.get(told.client_order_id)
+        if order is None:
             return []
         if order.status in (OrderStatus.SUBMITTING, OrderStatus.UNKNOWN):
-            found = i.Found(id=update.id, client_order_id=update.order.client_order_id, order=update.order)
-            return self._on_found(found, now)
-        news = update.order.filled_qty != order.filled_qty
+            return self._on_found(i.Found(id=source, client_order_id=told.client_order_id, order=told), now)
+        news = told.filled_qty is not None and told.filled_qty != order.filled_qty
         if order.terminal and news:
             self.anomalies += 1
-        if order.status in OPEN and (news or update.order.status in ENDED_BY_VENUE):
+        if order.status in OPEN and (news or told.status in ENDED_BY_VENUE):
             return self._ask(order, news=True)
         return []
 
@@ -381,29 +427,55 @@ class ExecutionCore:
                 outputs += self._ask(order, news=True)
         return outputs
 
-    # -- the account
+    # -- the whole account
+
+    def _on_reconcile_due(self, message: m.Message, now: datetime) -> list[m.Message]:
+        since = self.state.watermark.since([*self.state.orders.values()], now)
+        return [i.Reconcile(id="reconcile", since=since, until=now)]
+
+    def _on_reconciled(self, answer: i.Reconciled, now: datetime) -> list[m.Message]:
+        """Ask about whatever differs. What is not ours is shown, and explains a drift; it is never touched."""
+        found = compare(answer.listing, self.state.orders)
+        outputs: list[m.Message] = []
+        for told in found.mentioned:
+            outputs += self._mentioned(told, answer.id, now)
+        for order in found.ask:
+            outputs += self._ask(order, news=True)
+        for order, fill in found.late:
+            self.anomalies += 1
+            outputs.append(order.fill_of(fill, now))
+        known = all(order.status not in IN_FLIGHT for order in self.state.orders.values())
+        changed = self.account.compared(found, self.state.watermark, answer.until if known else None, now)
+        return [*outputs, i.FetchAccount(id="account")] if changed else outputs
 
     def _on_account_due(self, message: i.AccountDue, now: datetime) -> list[m.Message]:
         return [i.FetchAccount(id="account")]
 
     def _on_account(self, seen: i.AccountSeen, now: datetime) -> list[m.Message]:
-        outputs: list[m.Message] = []
+        outputs, balances = list[m.Message](), seen.parts.balances or {}
         if self.state.opening is None and not self.state.orders:
-            opening = {currency: b.available + b.hold for currency, b in seen.balances.items()}
-            self.state.opening = opening
-            outputs.append(i.StoreOpening(id=self._installation, opening=opening))
-        still = seen.epoch == self.epoch and all(order.terminal for order in self.state.orders.values())
-        self.account = m.Account(
-            id=m.derive_id("account", self._installation, now, self.epoch),
-            at=now,
-            balances=seen.balances,
-            taker_fee_rate=seen.taker_fee_rate,
-            maker_fee_rate=seen.maker_fee_rate,
+            self.state.opening = {currency: b.available + b.hold for currency, b in balances.items()}
+            outputs.append(i.StoreOpening(id=self._installation, opening=self.state.opening))
+        still = seen.epoch == self.epoch and all(self._still(order, seen) for order in self.state.orders.values())
+        account = self.account.take(
+            seen,
+            identity=m.derive_id("account", self._installation, now, self.epoch),
             settled=still,
-            ledger_sequence=seen.ledger_sequence,
             opening=self.state.opening,
+            mark=self.state.watermark,
+            now=now,
         )
-        return [*outputs, self.account]
+        return [*outputs, account]
+
+    def _still(self, order: Order, seen: i.AccountSeen) -> bool:
+        """No fill of it can be in the balances that is not in the books: what fills only grows, and the venue counted
+        no more after the balances had been read than we had booked before."""
+        told = seen.resting.get(order.order.client_order_id)
+        return order.terminal or (order.resting and told == order.filled_qty)
+
+    @property
+    def rests(self) -> bool:
+        return any(order.resting for order in self.state.orders.values())
 
     # -- building blocks
 
@@ -416,57 +488,5 @@ class ExecutionCore:
             delay_seconds=delay_seconds,
         )
 
-    def _inquiry(self, order: Order) -> Inquiry:
-        return self._inquiries.setdefault(order.order.client_order_id, Inquiry())
-
-    def _answered(self, client_order_id: str, question: str) -> None:
-        """The question is no longer out, if it is the latest one."""
-        inquiry = self._inquiries.get(client_order_id)
-        if inquiry is not None and inquiry.id == question:
-            inquiry.id = ""
-
     def _ask(self, order: Order, news: bool = False) -> list[m.Message]:
-        """The next question about this order: at once after news, else later each time. One question is out at a time;
-        one asked after news takes the place of an older one, whose answer then asks nothing more."""
-        key, inquiry = order.order.client_order_id, self._inquiry(order)
-        if news:
-            inquiry.without_news = 0
-        elif inquiry.id:
-            return []
-        delay = 0.0 if not inquiry.without_news else FIRST_QUESTION_SECONDS * 2.0 ** (inquiry.without_news - 1)
-        if order.resting and inquiry.without_news:
-            delay = self._config.poll_seconds
-        inquiry.without_news = min(inquiry.without_news + 1, 20)
-        inquiry.number += 1
-        inquiry.id = f"ask-{key}-{inquiry.number}"
-        delay = min(delay, max(LAST_QUESTION_SECONDS, self._config.poll_seconds if order.resting else 0))
-        if order.status is OrderStatus.UNKNOWN:
-            start, product_id = order.approved_at - START_MARGIN, order.order.product_id
-            question = i.Find(
-                id=inquiry.id, client_order_id=key, product_id=product_id, start=start, delay_seconds=delay
-            )
-            return [question]
-        query = i.Query(id=inquiry.id, client_order_id=key, venue_order_id=order.venue_order_id, delay_seconds=delay)
-        return [query]
-
-
-def _forbidden(trading: m.TradingState, reduce_only: bool) -> Reason | None:
-    if trading.state is m.Trading.HALTED:
-        return Reason.TRADING_HALTED
-    if trading.state is m.Trading.REDUCING and not reduce_only:
-        return Reason.TRADING_REDUCING
-    return None
-
-
-def _immediate(order: Order) -> bool:
-    """It does not rest: what does not fill at once is gone."""
-    return order.order.time_in_force is m.TimeInForce.IOC
-
-
-def _matches(order: Order, answer: i.OrderSeen) -> bool:
-    """The venue speaks of our order, and its fills are ours: same product, side and order."""
-    ours = (order.order.product_id, order.order.side, order.venue_order_id)
-    told = answer.order
-    return (told.product_id, told.side, told.venue_order_id) == ours and all(
-        (fill.product_id, fill.side, fill.venue_order_id) == ours for fill in answer.fills
-    )
+        return [*self._questions.ask(order, news)]

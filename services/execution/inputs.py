@@ -141,6 +141,7 @@ class Reconcile(Message, frozen=True, kw_only=True):
     """List all open orders, and every order and fill since that time."""
 
     since: datetime
+    until: datetime
 
 
 class FetchAccount(Message, frozen=True, kw_only=True):
@@ -227,6 +228,7 @@ class OrderSeen(Message, frozen=True, kw_only=True):
     client_order_id: str
     order: VenueOrder
     fills: tuple[VenueFill, ...]
+    asked_at: datetime = EPOCH  # wall
 
 
 class UserUpdate(Message, frozen=True, kw_only=True):
@@ -249,6 +251,7 @@ class AccountSeen(Message, frozen=True, kw_only=True):
     epoch: int
     ledger_sequence: int
     parts: AccountParts  # with balances: without them there is no snapshot
+    resting: dict[str, Decimal | None] = field(default_factory=dict)  # filled by client order id, read after them
 
 
 class ReconcileDue(Message, frozen=True, kw_only=True):
@@ -256,7 +259,10 @@ class ReconcileDue(Message, frozen=True, kw_only=True):
 
 
 class Reconciled(Message, frozen=True, kw_only=True):
+    """`until`: market time at which the listing was begun, so that it holds everything older."""
+
     listing: Listing
+    until: datetime
 
 
 class Starting(Message, frozen=True, kw_only=True):

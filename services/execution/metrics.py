@@ -52,5 +52,6 @@ LIVE = (
     OrderStatus.UNKNOWN,
     OrderStatus.ACCEPTED,
     OrderStatus.PARTIALLY_FILLED,
+    OrderStatus.PENDING_UPDATE,
     OrderStatus.PENDING_CANCEL,
 )

@@ -9,19 +9,19 @@ import msgspec
 from msgspec import Struct, field
 
 from libs.common.messages import (
-    EPOCH,
     TERMINAL,
     ApprovedOrder,
     Fill,
     OrderEvent,
     OrderStatus,
+    OrderType,
     Side,
     TimeInForce,
 )
 from services.execution.inputs import VenueFill
 
 S = OrderStatus
-OPEN = (S.ACCEPTED, S.PARTIALLY_FILLED, S.PENDING_CANCEL)
+OPEN = (S.ACCEPTED, S.PARTIALLY_FILLED, S.PENDING_UPDATE, S.PENDING_CANCEL)
 ENDED_BY_VENUE = (S.FILLED, S.CANCELED, S.EXPIRED, S.REJECTED)
 
 # From the row's status an order may go to these. None is "approved, nothing done yet".
@@ -31,9 +31,12 @@ TRANSITIONS: dict[OrderStatus | None, tuple[OrderStatus, ...]] = {
     S.SUBMITTING: (S.ACCEPTED, S.UNKNOWN, S.REJECTED, S.DENIED),
     # UNKNOWN ends by the venue's word only.
     S.UNKNOWN: (S.ACCEPTED, S.REJECTED),
-    S.ACCEPTED: (S.PARTIALLY_FILLED, S.PENDING_CANCEL, *ENDED_BY_VENUE),
-    S.PARTIALLY_FILLED: (S.PARTIALLY_FILLED, S.PENDING_CANCEL, *ENDED_BY_VENUE),
-    S.PENDING_CANCEL: (S.PARTIALLY_FILLED, *ENDED_BY_VENUE),
+    # A status that repeats itself tells of an edit that was not sent, or of another fill.
+    S.ACCEPTED: (S.ACCEPTED, S.PARTIALLY_FILLED, S.PENDING_UPDATE, S.PENDING_CANCEL, *ENDED_BY_VENUE),
+    S.PARTIALLY_FILLED: (S.PARTIALLY_FILLED, S.PENDING_UPDATE, S.PENDING_CANCEL, *ENDED_BY_VENUE),
+    # PENDING_UPDATE ends by the venue's word only, like UNKNOWN; fills leave it as it is.
+    S.PENDING_UPDATE: (S.PENDING_UPDATE, S.ACCEPTED, S.PARTIALLY_FILLED, *ENDED_BY_VENUE),
+    S.PENDING_CANCEL: (S.PENDING_CANCEL, S.PARTIALLY_FILLED, *ENDED_BY_VENUE),
     **{status: () for status in TERMINAL},
 }
 
@@ -51,6 +54,15 @@ VENUE_STATUS = {
 }
 
 
+class PendingEdit(Struct, frozen=True, kw_only=True):
+    """An approved edit, from its verdict until its end."""
+
+    id: str  # signal id
+    wanted: ApprovedOrder
+    trading_revision: int
+    expires_at: datetime
+
+
 class Order(Struct, kw_only=True):
     """One order of ours, as the ledger tells it."""
 
@@ -66,6 +78,7 @@ class Order(Struct, kw_only=True):
     filled_value: Decimal = Decimal(0)
     fees: Decimal = Decimal(0)
     entry_ids: list[str] = field(default_factory=list)
+    edit: PendingEdit | None = None
 
     @property
     def terminal(self) -> bool:
@@ -73,12 +86,28 @@ class Order(Struct, kw_only=True):
 
     @property
     def resting(self) -> bool:
-        return self.status in OPEN and self.order.time_in_force is TimeInForce.GTC
+        return self.status in OPEN and self.order.time_in_force.rests
+
+    @property
+    def quantity(self) -> Decimal:
+        """The most that may come of it: while an edit is under way, the larger of both."""
+        return max(self.order.quantity, self.edit.wanted.quantity) if self.edit else self.order.quantity
 
     @property
     def open_quantity(self) -> Decimal:
         """What may still fill; nothing once terminal."""
-        return Decimal(0) if self.terminal else max(Decimal(0), self.order.quantity - self.filled_qty)
+        return Decimal(0) if self.terminal else max(Decimal(0), self.quantity - self.filled_qty)
+
+    @property
+    def editable(self) -> bool:
+        """The venue edits open limit orders that are good till canceled, and nothing else."""
+        gtc = self.order.order_type is OrderType.LIMIT and self.order.time_in_force is TimeInForce.GTC
+        return gtc and self.status in (S.ACCEPTED, S.PARTIALLY_FILLED)
+
+    def overfilled(self, quantity: Decimal, value: Decimal) -> bool:
+        """More came than was asked for."""
+        budget = self.order.quote_size
+        return quantity > self.quantity if budget is None else value > budget
 
     def apply(self, event: OrderEvent) -> bool:
         """Take one step of the ledger, also one that the table does not have: it is a fact, and refusing it would stop
@@ -88,6 +117,9 @@ class Order(Struct, kw_only=True):
         self.revision = event.revision
         self.status = event.status
         self.order = event.order
+        ended = event.edit_id and event.status is not S.PENDING_UPDATE
+        if self.edit and (self.terminal or (ended and event.edit_id == self.edit.id)):
+            self.edit = None
         self.venue_order_id = event.venue_order_id or self.venue_order_id
         return True
 
@@ -106,6 +138,7 @@ class Order(Struct, kw_only=True):
         key = self.order.client_order_id
         if status not in TRANSITIONS[self.status]:
             raise AssertionError(f"order {key}: {self.status} cannot become {status}")
+        edit = self.edit if status is S.PENDING_UPDATE else None
         return OrderEvent(
             id=f"{key}-{self.revision + 1}",
             cause=self.signal_id,
@@ -121,7 +154,18 @@ class Order(Struct, kw_only=True):
             filled_qty=self.filled_qty,
             filled_value=self.filled_value,
             fees=self.fees,
+            edit_id=edit.id if edit else "",
+            wanted=edit.wanted if edit else None,
         )
+
+    def edited(self, taken: bool, reason: str, now: datetime) -> OrderEvent:
+        """The end of the edit, begun or not: the order is now what was wanted, or stays what it was."""
+        assert self.edit is not None, "no edit is under way"
+        assert self.status is not None, "only an open order is edited"
+        back = S.PARTIALLY_FILLED if self.filled_qty else S.ACCEPTED
+        event = self.event(back if self.status is S.PENDING_UPDATE else self.status, reason, now)
+        order = self.edit.wanted if taken else self.order
+        return msgspec.structs.replace(event, edit_id=self.edit.id, order=order)
 
     def progress(self, status: OrderStatus, reason: str, new: list[VenueFill], now: datetime) -> OrderEvent:
         """The next step, with totals that include the fills booked right before it."""
@@ -150,16 +194,6 @@ class Order(Struct, kw_only=True):
             liquidity=fill.liquidity,
             trade_time=fill.trade_time,
         )
-
-
-class Inquiry(Struct):
-    """How far we are with asking about one order. Not kept over a restart; times are wall time."""
-
-    id: str = ""  # of the question that is out; answers to older ones ask nothing new
-    number: int = 0
-    without_news: int = 0  # in a row, for the backoff
-    token_expires_at: datetime = EPOCH
-    listings_without: int = 0
 
 
 def signed(side: Side, quantity: Decimal) -> Decimal:

@@ -1,35 +1,61 @@
-"""The venue's words, read strictly where money depends on them. Pure.
+"""What the venue tells about orders, fills and the account, read strictly where money depends on it. Pure.
 
-Shapes: REST orders and fills, the user channel (other field names, `reject_Reason` with a capital R in production),
-create answers whose failure code may stand in three places. Decimals may arrive as empty strings.
+Shapes: REST orders and fills, the user channel (other field names, `reject_Reason` with a capital R in production).
+Decimals may arrive as empty strings. Every parser raises OutcomeUnknown for what it cannot read: then nothing is known.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
-from typing import Annotated, Any
+from functools import cache
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from msgspec import Meta, Struct
 
 from libs.common.errors import OutcomeUnknown, Rejected
-from libs.common.messages import Balance, Side
+from libs.common.messages import EPOCH, Balance, FeeTier, OrderStatus, OrderType, Permissions, Portfolio, Side
+from libs.common.words import TimeInForce
+from services.execution.bodies import CONFIGURATIONS
 from services.execution.inputs import VenueFill, VenueOrder
 from services.execution.orders import VENUE_STATUS
 
 SATOSHI = Decimal("1E-8")  # the finest base increment of the venue
-NO_REASON = ("", "UNKNOWN_FAILURE_REASON", "UNKNOWN_PREVIEW_FAILURE_REASON", "REJECT_REASON_UNSPECIFIED")
+MAGNITUDE_MAX = 30  # decimal places before or after the point; written out, a larger exponent would fill the memory
+NO_REASON = (
+    "",
+    "UNKNOWN_FAILURE_REASON",
+    "UNKNOWN_PREVIEW_FAILURE_REASON",
+    "UNKNOWN_EDIT_ORDER_FAILURE_REASON",
+    "REJECT_REASON_UNSPECIFIED",
+)
+KINDS = {key: kind for kind, key in CONFIGURATIONS.items()}
+TIMES_IN_FORCE = {
+    "GOOD_UNTIL_CANCELLED": TimeInForce.GTC,
+    "GOOD_UNTIL_DATE_TIME": TimeInForce.GTD,
+    "IMMEDIATE_OR_CANCEL": TimeInForce.IOC,
+    "FILL_OR_KILL": TimeInForce.FOK,
+}
+VAULTS = ("ACCOUNT_TYPE_VAULT", "VAULT")
 
 
 class _RestOrder(Struct):
+    """Strict is what the life of an order hangs on; the rest is told where it can be read."""
+
     order_id: str
     product_id: str
     side: Side
     status: str
-    client_order_id: str = ""
+    client_order_id: str | None = None
     filled_size: str | None = None
     reject_reason: str | None = None
+    order_configuration: Any = None
+    order_type: Any = None
+    time_in_force: Any = None
+    filled_value: Any = None
+    total_fees: Any = None
+    created_time: Any = None
 
 
 class _OrderPage(Struct):
@@ -61,25 +87,6 @@ class _FillPage(Struct):
     cursor: str = ""
 
 
-class _Success(Struct):
-    order_id: str
-
-
-class _Failure(Struct):
-    error: str = ""
-    message: str = ""
-    error_details: str = ""
-    preview_failure_reason: str = ""
-    new_order_failure_reason: str = ""
-
-
-class _Created(Struct):
-    success: bool
-    success_response: _Success | None = None
-    error_response: _Failure | None = None
-    failure_reason: str | None = None
-
-
 class _Amount(Struct):
     value: str
 
@@ -88,6 +95,7 @@ class _Wallet(Struct):
     currency: str
     available_balance: _Amount
     hold: _Amount
+    type: str = ""
 
 
 class _AccountPage(Struct):
@@ -96,13 +104,24 @@ class _AccountPage(Struct):
     cursor: str = ""
 
 
-class _FeeTier(Struct):
+class _Tier(Struct):
     taker_fee_rate: str
     maker_fee_rate: str
+    pricing_tier: str = ""
 
 
 class _Summary(Struct):
-    fee_tier: _FeeTier
+    fee_tier: _Tier
+    total_volume: Decimal  # this one and the next are JSON numbers
+    total_fees: Decimal
+
+
+class _Portfolios(Struct):
+    portfolios: list[Portfolio]
+
+
+class _Time(Struct, rename="camel"):
+    epoch_millis: str
 
 
 class _UserOrder(Struct):
@@ -110,56 +129,92 @@ class _UserOrder(Struct):
     product_id: str
     order_side: Side
     status: str
-    client_order_id: str = ""
+    client_order_id: str | None = None
     cumulative_quantity: str = ""
-    reject_Reason: str = ""
-    reject_reason: str = ""
+    reject_Reason: str | None = None
+    reject_reason: str | None = None
+    order_type: Any = None
+    time_in_force: Any = None
+    leaves_quantity: Any = None
+    limit_price: Any = None
+    stop_price: Any = None
+    post_only: Any = None
+    filled_value: Any = None
+    total_fees: Any = None
+    creation_time: Any = None
 
 
 class _UserEvent(Struct):
-    type: str = ""
     orders: list[msgspec.Raw] = []
+    subscriptions: dict[str, Any] = {}
 
 
-class _UserFrame(Struct):
+class _Envelope(Struct):
     channel: str = ""
-    events: list[msgspec.Raw] = []
+    sequence_num: int | None = None
+    events: msgspec.Raw = msgspec.Raw(b"[]")
     type: str = ""
     message: str = ""
 
 
+class UserFrame(NamedTuple):
+    """One frame: its number on this connection (None where it has none), whether it proves that the user channel is
+    subscribed to, and the orders that it mentions."""
+
+    number: int | None
+    subscribed: bool
+    orders: list[VenueOrder]
+
+
 def decimal(text: str) -> Decimal:
-    """A number of the venue; an empty string is zero. Raises OutcomeUnknown for anything that is no finite number."""
-    try:
-        number = Decimal(text or "0")
-    except InvalidOperation:
-        raise OutcomeUnknown(f"not a number: {text!r}") from None
-    if not number.is_finite():
-        raise OutcomeUnknown(f"not a number: {text!r}")
+    """A number of the venue; an empty string is zero. Raises OutcomeUnknown for anything that is no sane number."""
+    number = _number(text or "0")
+    if number is None:
+        raise OutcomeUnknown(f"not a number: {text[:40]!r}")
     return number
 
 
-def decode(data: bytes, kind: Any) -> Any:
+def _number(text: str) -> Decimal | None:
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        return None
+    return number if number.is_finite() and abs(number.adjusted()) <= MAGNITUDE_MAX else None
+
+
+def figure(value: object) -> Decimal | None:
+    """A number that an answer may leave out: None where it is absent, empty or unreadable."""
+    return _number(str(value)) if isinstance(value, str | int | Decimal) and value != "" else None
+
+
+def _moment(value: object) -> datetime | None:
+    try:
+        moment = msgspec.convert(value, datetime)
+    except msgspec.ValidationError:
+        return None
+    return moment if moment.tzinfo and moment > EPOCH else None  # 0001-01-01 is the venue's "never"
+
+
+@cache
+def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(kind, float_hook=Decimal)
+
+
+def decode(data: bytes | str, kind: Any) -> Any:
     """Raises OutcomeUnknown when the answer is not what it should be: then nothing is known."""
     try:
-        return msgspec.json.decode(data, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise OutcomeUnknown(f"unreadable answer: {error}") from None
+        return _decoder(kind).decode(data)
+    except (msgspec.DecodeError, UnicodeError, RecursionError, InvalidOperation) as error:
+        raise OutcomeUnknown(f"unreadable answer: {error!s:.200}") from None
 
 
-def parse_created(data: bytes) -> str:
-    """The venue's order id of a create answer. Raises Rejected with the venue's reason, or OutcomeUnknown."""
-    answer: _Created = decode(data, _Created)
-    if answer.success:
-        if answer.success_response is None or not answer.success_response.order_id:
-            raise OutcomeUnknown("success without an order id")
-        return answer.success_response.order_id
-    failure = answer.error_response or _Failure()
-    words = (failure.new_order_failure_reason, failure.preview_failure_reason, failure.error, answer.failure_reason)
-    reasons = [word for word in words if word and word not in NO_REASON]
-    if not reasons or "DUPLICATE_CLIENT_ORDER_ID" in f"{reasons} {failure.message} {failure.error_details}":
-        raise OutcomeUnknown(f"no order, and it may be there: {reasons} {failure.message}")
-    raise Rejected(reasons[0], failure.message or failure.error_details)
+def _next(page: _OrderPage | _AccountPage) -> str:
+    if page.has_next and not page.cursor:
+        raise OutcomeUnknown("a page that says there is more, without a cursor")
+    return page.cursor if page.has_next else ""
+
+
+# -- orders
 
 
 def parse_order(data: bytes) -> VenueOrder:
@@ -169,22 +224,54 @@ def parse_order(data: bytes) -> VenueOrder:
 def parse_orders(data: bytes) -> tuple[list[VenueOrder], str]:
     """One page and the cursor of the next, empty at the end."""
     page: _OrderPage = decode(data, _OrderPage)
-    if page.has_next and not page.cursor:
-        raise OutcomeUnknown("a page that says there is more, without a cursor")
-    return [_order(order) for order in page.orders], page.cursor if page.has_next else ""
+    return [_order(order) for order in page.orders], _next(page)
 
 
 def _order(order: _RestOrder) -> VenueOrder:
+    key, terms = _terms(order.order_configuration)
+    order_type, time_in_force = KINDS.get(key, (_type(order.order_type), TIMES_IN_FORCE.get(str(order.time_in_force))))
     return VenueOrder(
         venue_order_id=order.order_id,
-        client_order_id=order.client_order_id,
+        client_order_id=order.client_order_id or "",
         product_id=order.product_id,
         side=order.side,
         status=VENUE_STATUS.get(order.status),
         status_word=order.status,
         filled_qty=decimal(order.filled_size) if order.filled_size else None,
-        reject_reason="" if (order.reject_reason or "") in NO_REASON else str(order.reject_reason),
+        reject_reason=_reason(order.reject_reason),
+        order_type=order_type,
+        time_in_force=time_in_force,
+        quantity=figure(terms.get("base_size")),
+        quote_size=figure(terms.get("quote_size")),
+        limit_price=figure(terms.get("limit_price")),
+        stop_price=figure(terms.get("stop_price") or terms.get("stop_trigger_price")),
+        post_only=terms.get("post_only") is True,
+        filled_value=figure(order.filled_value),
+        fees=figure(order.total_fees),
+        created_at=_moment(order.created_time),
     )
+
+
+def _terms(configuration: object) -> tuple[str, dict[str, Any]]:
+    """Key and fields of an order configuration; empty for anything but one key with fields."""
+    if isinstance(configuration, dict):
+        found = [(key, fields) for key, fields in configuration.items() if isinstance(fields, dict)]
+        if len(found) == 1:
+            return found[0]
+    return "", {}
+
+
+def _type(word: object) -> OrderType | None:
+    """`LIMIT` in REST, `Limit` and `Stop Limit` on the user channel."""
+    name = str(word).upper().replace(" ", "_")
+    return OrderType(name) if name in OrderType.__members__ else None
+
+
+def _reason(*words: str | None) -> str:
+    return next((word for word in words if word and word not in NO_REASON), "")
+
+
+# -- fills
 
 
 def parse_fills(data: bytes) -> tuple[list[VenueFill], str]:
@@ -204,46 +291,89 @@ def _fill(fill: _RestFill) -> VenueFill:
         product_id=fill.product_id,
         side=fill.side,
         price=price,
-        size=(size / price).quantize(SATOSHI) if fill.size_in_quote else size,
+        size=_base(size, price) if fill.size_in_quote else size,
         fee=decimal(fill.commission),
         liquidity=fill.liquidity_indicator,
         trade_time=fill.trade_time,
     )
 
 
+def _base(size: Decimal, price: Decimal) -> Decimal:
+    try:
+        return (size / price).quantize(SATOSHI)
+    except InvalidOperation:
+        raise OutcomeUnknown(f"a fill worth {size} at {price}") from None
+
+
+# -- the account
+
+
 def parse_accounts(data: bytes) -> tuple[dict[str, Balance], str]:
+    """Balances of one page by currency, vaults left out (nothing in them can be traded), and the next cursor."""
     page: _AccountPage = decode(data, _AccountPage)
-    balances = {
-        wallet.currency: Balance(available=decimal(wallet.available_balance.value), hold=decimal(wallet.hold.value))
-        for wallet in page.accounts
-    }
-    if page.has_next and not page.cursor:
-        raise OutcomeUnknown("a page that says there is more, without a cursor")
-    return balances, page.cursor if page.has_next else ""
+    balances: dict[str, Balance] = {}
+    for wallet in page.accounts:
+        if wallet.type not in VAULTS:
+            balance = Balance(available=decimal(wallet.available_balance.value), hold=decimal(wallet.hold.value))
+            add_balance(balances, wallet.currency, balance)
+    return balances, _next(page)
 
 
-def parse_fee_rates(data: bytes) -> tuple[Decimal, Decimal]:
-    """Taker and maker rate, as fractions."""
-    tier: _FeeTier = decode(data, _Summary).fee_tier
-    return decimal(tier.taker_fee_rate), decimal(tier.maker_fee_rate)
+def add_balance(balances: dict[str, Balance], currency: str, more: Balance) -> None:
+    """Two wallets of one currency are one balance."""
+    had = balances.get(currency, Balance(available=Decimal(0), hold=Decimal(0)))
+    balances[currency] = Balance(available=had.available + more.available, hold=had.hold + more.hold)
 
 
-def parse_user_frame(data: bytes | str) -> list[VenueOrder]:
-    """The orders that a user-channel frame mentions; none for other channels.
+def parse_fee_tier(data: bytes) -> FeeTier:
+    summary: _Summary = decode(data, _Summary)
+    tier = summary.fee_tier
+    if not tier.taker_fee_rate or not tier.maker_fee_rate:
+        raise OutcomeUnknown("a fee tier without rates")  # missing is not zero
+    return FeeTier(
+        pricing_tier=tier.pricing_tier,
+        taker_fee_rate=decimal(tier.taker_fee_rate),
+        maker_fee_rate=decimal(tier.maker_fee_rate),
+        total_volume=decimal(str(summary.total_volume)),
+        total_fees=decimal(str(summary.total_fees)),
+    )
+
+
+def parse_permissions(data: bytes) -> Permissions:
+    permissions: Permissions = decode(data, Permissions)
+    return permissions
+
+
+def parse_portfolios(data: bytes) -> tuple[Portfolio, ...]:
+    return tuple(decode(data, _Portfolios).portfolios)
+
+
+def parse_time(data: bytes) -> datetime:
+    """The venue's clock, to the millisecond."""
+    text = decode(data, _Time).epoch_millis
+    try:
+        return datetime.fromtimestamp(int(text) / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        raise OutcomeUnknown(f"not a time: {text[:40]!r}") from None
+
+
+# -- the user channel
+
+
+def parse_user_frame(data: bytes | str) -> UserFrame:
+    """Frames of other channels, and of kinds that we do not know, mention no orders.
 
     Raises Rejected for the venue's error frame, OutcomeUnknown for what cannot be read.
     """
-    frame: _UserFrame = decode(data if isinstance(data, bytes) else data.encode(), _UserFrame)
+    frame: _Envelope = decode(data, _Envelope)
     if frame.type == "error":
         raise Rejected("user_channel", frame.message)
-    if frame.channel != "user":
-        return []
-    return [
-        order
-        for raw in frame.events
-        for one in decode(bytes(raw), _UserEvent).orders
-        if (order := _user_order(bytes(one)))
-    ]
+    if frame.channel not in ("user", "subscriptions"):
+        return UserFrame(frame.sequence_num, False, [])
+    events: list[_UserEvent] = decode(bytes(frame.events), list[_UserEvent])
+    told = frame.channel == "user" or any("user" in event.subscriptions for event in events)
+    orders = [order for event in events for raw in event.orders if (order := _user_order(bytes(raw)))]
+    return UserFrame(frame.sequence_num, told, orders)
 
 
 def _user_order(data: bytes) -> VenueOrder | None:
@@ -255,13 +385,25 @@ def _user_order(data: bytes) -> VenueOrder | None:
         return None
     if not order.order_id:
         return None
+    status = VENUE_STATUS.get(order.status)
+    # What is left is zeroed or kept at the end of an order, so that only an open one tells its total.
+    left = figure(order.leaves_quantity) if status is OrderStatus.ACCEPTED else None
     return VenueOrder(
         venue_order_id=order.order_id,
-        client_order_id=order.client_order_id,
+        client_order_id=order.client_order_id or "",
         product_id=order.product_id,
         side=order.order_side,
-        status=VENUE_STATUS.get(order.status),
+        status=status,
         status_word=order.status,
         filled_qty=filled,
-        reject_reason=order.reject_Reason or order.reject_reason,
+        reject_reason=_reason(order.reject_Reason, order.reject_reason),
+        order_type=_type(order.order_type),
+        time_in_force=TIMES_IN_FORCE.get(str(order.time_in_force)),
+        quantity=None if left is None else left + filled,
+        limit_price=figure(order.limit_price),
+        stop_price=figure(order.stop_price),
+        post_only=order.post_only in (True, "true"),
+        filled_value=figure(order.filled_value),
+        fees=figure(order.total_fees),
+        created_at=_moment(order.creation_time),
     )

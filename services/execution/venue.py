@@ -1,37 +1,36 @@
-"""Coinbase Advanced Trade as execution uses it: private REST over httpx, the user channel over websockets.
+"""Coinbase Advanced Trade as execution and the operator's tools use it: private REST and the user channel.
 
-Errors are sorted at this edge. Retryable: certainly not done (no connection, 429). Rejected: the venue's definite no.
-OutcomeUnknown: sent, and no readable answer (timeout, reset, 5xx, HTML).
+Errors: see `rest`. What stands in an answer: see `parse` and `answers`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import logging
 import random
-from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import datetime
 from decimal import Decimal
-from typing import Any, Protocol
-from urllib.parse import urlsplit
-
-import httpx
-from websockets.asyncio.client import connect
-from websockets.exceptions import WebSocketException
+from typing import Protocol, TypeVar
+from urllib.parse import quote
 
 from libs.common.clock import Clock
-from libs.common.errors import OutcomeUnknown, PerpsError, Rejected, Retryable
-from libs.common.messages import TERMINAL, ApprovedOrder, Balance, OrderType, TimeInForce
-from services.execution import parse
+from libs.common.errors import OutcomeUnknown, PerpsError
+from libs.common.messages import TERMINAL, ApprovedOrder, Balance, RateLimits
+from services.execution import answers, parse
 from services.execution.auth import Signer
-from services.execution.inputs import AccountParts, Listing, VenueFill, VenueOrder
+from services.execution.bodies import create_body, edit_body, preview_body, rfc3339
+from services.execution.budget import REQUESTS_PER_SECOND, Priority
+from services.execution.inputs import AccountParts, Listing, Preview, VenueFill, VenueOrder
+from services.execution.rest import Params, Rest, Signed
+from services.execution.user_channel import UserChannel
 
-log = logging.getLogger(__name__)
-BASE = "/api/v3/brokerage"
-NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 PAGE = 250
-DEFINITE = (400, 401, 403, 404, 422)  # the venue read the request and said no
+CANCELS_AT_MOST = 100  # in one request
+NO_ORDER_ID = "NO_ORDER_ID"  # our word: an empty id was not sent, because it makes the venue hang
+# The venue's filter OPEN leaves these out, and they may be cancelled too.
+WAITING = ("PENDING", "QUEUED")
+
+T = TypeVar("T")
 
 
 class Venue(Protocol):
@@ -75,153 +74,185 @@ class Venue(Protocol):
 
 
 class CoinbaseVenue:
-    """The real one, or anything that speaks its protocol."""
+    """The real one, or anything that speaks its protocol. `market_ws_url` is where the user channel goes on when its
+    own endpoint cannot be reached; `requests_per_second` is what this process may take of the venue's
+    limit, None where the venue has none."""
 
-    def __init__(self, rest_url: str, user_ws_url: str, signer: Signer, clock: Clock, timeout_seconds: float) -> None:
-        self._signer = signer
-        self._clock = clock
-        self._user_ws_url = user_ws_url
-        self._timeout_seconds = timeout_seconds
-        self._host = urlsplit(rest_url).netloc
-        self._http = httpx.AsyncClient(base_url=rest_url, timeout=timeout_seconds)
-        self.answers: dict[str, int] = {}  # by outcome, for metrics
+    def __init__(
+        self,
+        rest_url: str,
+        user_ws_url: str,
+        signer: Signer,
+        clock: Clock,
+        timeout_seconds: float,
+        *,
+        market_ws_url: str = "",
+        requests_per_second: float | None = REQUESTS_PER_SECOND,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._rest = Rest(
+            rest_url, signer, clock, timeout_seconds, requests_per_second=requests_per_second, chance=chance
+        )
+        addresses = [user_ws_url, market_ws_url] if market_ws_url else [user_ws_url]
+        self._channel = UserChannel(addresses, self._rest.token, self._rest.measure, self._rest.count, chance=chance)
+
+    @property
+    def answers(self) -> dict[str, int]:
+        """Requests and events of the user channel by outcome, for metrics."""
+        return self._rest.answers
+
+    @property
+    def clock_offset_seconds(self) -> float | None:
+        """The venue's clock minus ours; None until it was measured."""
+        return self._rest.skew.offset.total_seconds() if self._rest.skew.measured else None
 
     async def close(self) -> None:
-        await self._http.aclose()
+        await self._rest.close()
 
-    async def place(self, order: ApprovedOrder, signed: Callable[[datetime], None]) -> str:
-        body = json.dumps(create_body(order)).encode()
-        return parse.parse_created(await self._call("POST", "/orders", content=body, signed=signed))
+    # -- what changes something
+
+    async def place(self, order: ApprovedOrder, signed: Signed) -> str:
+        return answers.parse_created(await self._rest.once("/orders", create_body(order), signed), order)
+
+    async def edit(self, venue_order_id: str, wanted: ApprovedOrder, signed: Signed) -> None:
+        body = edit_body(venue_order_id, wanted)
+        answers.parse_edited(await self._rest.once("/orders/edit", body, signed), venue_order_id)
+
+    async def cancel(self, venue_order_ids: list[str]) -> dict[str, str]:
+        wanted = list(dict.fromkeys(venue_order_ids))
+        refused: dict[str, str] = {key: NO_ORDER_ID for key in wanted if not key}
+        wanted = [key for key in wanted if key]
+        for start in range(0, len(wanted), CANCELS_AT_MOST):
+            chunk = wanted[start : start + CANCELS_AT_MOST]
+            data = await self._rest.ask("/orders/batch_cancel", {"order_ids": chunk}, Priority.CANCEL)
+            refused |= answers.parse_cancelled(data, chunk)
+        return refused
+
+    # -- what would happen
+
+    async def preview(self, order: ApprovedOrder) -> Preview:
+        """Raises Retryable, Rejected or OutcomeUnknown, like all questions below."""
+        return answers.parse_preview(await self._rest.ask("/orders/preview", preview_body(order), Priority.READ))
+
+    async def preview_edit(self, venue_order_id: str, wanted: ApprovedOrder) -> Preview:
+        body = edit_body(venue_order_id, wanted)
+        return answers.parse_preview(await self._rest.ask("/orders/edit_preview", body, Priority.READ))
+
+    # -- orders and fills
 
     async def find(self, client_order_id: str, product_id: str, start: datetime) -> VenueOrder | None:
-        params = {"product_ids": product_id, "start_date": rfc3339(start), "limit": str(PAGE)}
-        cursor, seen = "", set[str]()
-        while True:
-            page, cursor = parse.parse_orders(await self._read("/orders/historical/batch", params, cursor))
+        async for page in self.orders(product_id=product_id, since=start):
             for order in page:
                 if order.client_order_id == client_order_id:
                     return order
-            if not cursor:
-                return None
-            self._check_progress(cursor, seen)
+        return None
 
     async def order(self, venue_order_id: str) -> tuple[VenueOrder, list[VenueFill]]:
-        order = parse.parse_order(await self._read(f"/orders/historical/{venue_order_id}", {}, ""))
+        order = parse.parse_order(await self._rest.read(f"/orders/historical/{quote(venue_order_id, safe='')}"))
+        found: dict[str, VenueFill] = {}
+        if order.filled_qty == 0 and order.status not in TERMINAL:
+            return order, []
+        async for page in self.fills(order_id=venue_order_id):
+            found |= {fill.entry_id: fill for fill in page}
+            if order.filled_qty and sum((fill.size for fill in found.values()), Decimal(0)) >= order.filled_qty:
+                break
+        return order, list(found.values())
+
+    async def listing(self, since: datetime) -> Listing:
+        orders: dict[str, VenueOrder] = {}
+        for pages in (self.orders(open_only=True), self.orders(since=since)):
+            async for page in pages:
+                orders |= {order.venue_order_id: order for order in page}
+        # Read last, so that they hold every fill that an order above tells of.
         fills: dict[str, VenueFill] = {}
-        cursor, seen = "", set[str]()
-        while order.filled_qty or order.filled_qty is None or order.status in TERMINAL:
-            params = {"order_ids": venue_order_id, "limit": str(PAGE)}
-            page, cursor = parse.parse_fills(await self._read("/orders/historical/fills", params, cursor))
-            fills |= {fill.entry_id: fill for fill in page if fill.venue_order_id == venue_order_id}
-            total = sum((fill.size for fill in fills.values()), Decimal(0))
-            if not cursor or (order.filled_qty and total >= order.filled_qty):
-                break
-            self._check_progress(cursor, seen)
-        return order, list(fills.values())
+        async for found in self.fills(since=since):
+            fills |= {fill.entry_id: fill for fill in found}
+        return Listing(orders=tuple(orders.values()), fills=tuple(fills.values()))
 
-    async def cancel(self, venue_order_ids: list[str]) -> None:
-        body = json.dumps({"order_ids": venue_order_ids}).encode()
-        await self._call("POST", "/orders/batch_cancel", content=body)
+    async def orders(
+        self, *, product_id: str = "", open_only: bool = False, since: datetime | None = None
+    ) -> AsyncIterator[list[VenueOrder]]:
+        """Pages of orders, newest first; complete only when the iteration ends without an error."""
+        params = [("product_ids", product_id)] if product_id else []
+        if since is not None:
+            params.append(("start_date", rfc3339(since)))
+        # Waiting ones first: they become open ones, never the other way.
+        for statuses in (WAITING, ("OPEN",)) if open_only else ((),):
+            wanted = [*params, *(("order_status", status) for status in statuses)]
+            async for page in self._pages("/orders/historical/batch", wanted, parse.parse_orders):
+                yield page
 
-    async def account(self) -> tuple[dict[str, Balance], Decimal, Decimal]:
-        balances: dict[str, Balance] = {}
+    async def fills(
+        self, *, order_id: str = "", product_id: str = "", since: datetime | None = None
+    ) -> AsyncIterator[list[VenueFill]]:
+        """Pages of fills, newest first; complete only when the iteration ends without an error."""
+        given = {"order_ids": order_id, "product_ids": product_id}
+        params = [(name, value) for name, value in given.items() if value]
+        if since is not None:
+            params.append(("start_sequence_timestamp", rfc3339(since)))  # the venue ignores start_date here
+        async for page in self._pages("/orders/historical/fills", params, parse.parse_fills):
+            yield [fill for fill in page if order_id in ("", fill.venue_order_id)]
+
+    async def _pages(self, path: str, params: Params, read: Callable[[bytes], tuple[T, str]]) -> AsyncIterator[T]:
+        """Follow the cursors. Raises OutcomeUnknown for pages that go round in a circle."""
         cursor, seen = "", set[str]()
         while True:
-            page, cursor = parse.parse_accounts(await self._read("/accounts", {"limit": str(PAGE)}, cursor))
-            balances |= page
+            page_params = [*params, ("limit", str(PAGE)), *([("cursor", cursor)] if cursor else [])]
+            page, cursor = read(await self._rest.read(path, page_params))
+            yield page
             if not cursor:
-                break
-            self._check_progress(cursor, seen)
-        taker, maker = parse.parse_fee_rates(await self._read("/transaction_summary", {}, ""))
-        return balances, taker, maker
+                return
+            if cursor in seen:
+                raise OutcomeUnknown(f"the cursor {cursor!r} came twice")
+            seen.add(cursor)
 
-    async def user_updates(self) -> AsyncIterator[VenueOrder | None]:
-        pause = 0.1
-        while True:
+    # -- the account
+
+    async def account(self) -> AccountParts:
+        unavailable: dict[str, str] = {}
+
+        async def part(name: str, reading: Awaitable[T]) -> T | None:
             try:
-                async with connect(self._user_ws_url, max_size=64 * 2**20, open_timeout=5) as socket:
-                    token, _ = self._signer.token(self._clock.wall())
-                    for channel in ("heartbeats", "user"):
-                        await socket.send(json.dumps({"type": "subscribe", "channel": channel, "jwt": token}))
-                    yield None
-                    while True:
-                        # Heartbeats come every second: silence is a dead socket.
-                        for order in parse.parse_user_frame(await asyncio.wait_for(socket.recv(), 5)):
-                            yield order
-                        pause = 0.1
-            except (OSError, TimeoutError, WebSocketException, PerpsError) as error:
-                self._count("user_channel_lost")
-                log.warning("user channel lost: %r", error, extra={"event": "venue.user_channel"})
-            await asyncio.sleep(pause * random.uniform(0.5, 1.5))
-            pause = min(pause * 2, 10)
+                return await reading
+            except PerpsError as error:
+                unavailable[name] = f"{error!s:.200}"
+                return None
 
-    async def _read(self, path: str, params: dict[str, str], cursor: str) -> bytes:
-        return await self._call("GET", path, params={**params, "cursor": cursor} if cursor else params)
+        balances, fee_tier, permissions, portfolios, server_time = await asyncio.gather(
+            part("balances", self._balances()),
+            part("fee_tier", self._parsed("/transaction_summary", parse.parse_fee_tier)),
+            part("permissions", self._parsed("/key_permissions", parse.parse_permissions)),
+            part("portfolios", self._parsed("/portfolios", parse.parse_portfolios)),
+            part("server_time", self.server_time()),
+        )
+        return AccountParts(
+            balances=balances,
+            fee_tier=fee_tier,
+            permissions=permissions,
+            portfolios=portfolios,
+            limits=await part("limits", self._limits()),
+            server_time=server_time,
+            unavailable=unavailable,
+        )
 
-    async def _call(
-        self, method: str, path: str, signed: Callable[[datetime], None] = lambda expires_at: None, **request: Any
-    ) -> bytes:
-        """One request, and one more with a fresh token after a 401."""
-        response = await self._send(method, path, signed, request)
-        if response.status_code == 401:
-            response = await self._send(method, path, signed, request)
-        self._count(str(response.status_code))
-        if response.status_code == 200:
-            return response.content
-        if response.status_code == 429:
-            raise Retryable("429 too many requests")
-        if response.status_code in DEFINITE:
-            text = response.text[:500].strip()
-            if "DUPLICATE_CLIENT_ORDER_ID" in text:
-                raise OutcomeUnknown("the venue has this order already")
-            raise Rejected(f"HTTP_{response.status_code}", text)
-        raise OutcomeUnknown(f"{response.status_code} from the venue")
+    async def server_time(self) -> datetime:
+        """The venue's clock."""
+        return await self._rest.time()
 
-    async def _send(
-        self, method: str, path: str, signed: Callable[[datetime], None], request: dict[str, Any]
-    ) -> httpx.Response:
-        token, expires_at = self._signer.token(self._clock.wall(), f"{method} {self._host}{BASE}{path}")
-        signed(expires_at)
-        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-        try:
-            # httpx counts its timeout anew for every piece of an answer; this one counts the whole.
-            async with asyncio.timeout(self._timeout_seconds):
-                return await self._http.request(method, BASE + path, headers=headers, **request)
-        except NOT_SENT as error:
-            self._count("not_sent")
-            raise Retryable(f"no connection to the venue: {error!r}") from None
-        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
-            self._count("no_answer")
-            raise OutcomeUnknown(f"no answer from the venue: {error!r}") from None
+    async def _balances(self) -> dict[str, Balance]:
+        balances: dict[str, Balance] = {}
+        async for page in self._pages("/accounts", [], parse.parse_accounts):
+            for currency, balance in page.items():
+                parse.add_balance(balances, currency, balance)
+        return balances
 
-    def _check_progress(self, cursor: str, seen: set[str]) -> None:
-        """Raises OutcomeUnknown for pages that go round in a circle."""
-        if cursor in seen:
-            raise OutcomeUnknown(f"the cursor {cursor!r} came twice")
-        seen.add(cursor)
+    async def _parsed(self, path: str, read: Callable[[bytes], T]) -> T:
+        return read(await self._rest.read(path))
 
-    def _count(self, outcome: str) -> None:
-        self.answers[outcome] = self.answers.get(outcome, 0) + 1
+    async def _limits(self) -> RateLimits:
+        if self._rest.limits is None:
+            raise OutcomeUnknown("the venue's answers carry no x-ratelimit headers")
+        return self._rest.limits
 
-
-def create_body(order: ApprovedOrder) -> dict[str, object]:
-    """Body of POST /orders for the four kinds that we send."""
-    size = format(order.quantity, "f")
-    if order.order_type is OrderType.MARKET:
-        configuration: dict[str, object] = {"market_market_ioc": {"base_size": size}}
-    else:
-        if order.limit_price is None:
-            raise AssertionError("a limit order has a price")
-        price = format(order.limit_price, "f")
-        key = "sor_limit_ioc" if order.time_in_force is TimeInForce.IOC else "limit_limit_gtc"
-        configuration = {key: {"base_size": size, "limit_price": price}}
-    return {
-        "client_order_id": order.client_order_id,
-        "product_id": order.product_id,
-        "side": str(order.side),
-        "order_configuration": configuration,
-    }
-
-
-def rfc3339(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    def user_updates(self) -> AsyncIterator[VenueOrder | None]:
+        return self._channel.updates()

@@ -35,7 +35,7 @@ async def build(context: Context) -> Parts:
     )
     exporter = Exporter(core, scope, shell.not_ready, clock, metrics)
     metrics.show(exporter.look)
-    tasks.spawn(exporter.keep_file(settings.metrics_file, tasks, interval_seconds), "metrics file")
+    tasks.spawn(exporter.keep_files(settings.metrics_file, tasks, interval_seconds), "metrics files")
     return Parts(shell, metrics, http={"/": exporter.page, "/metrics.json": exporter.metrics_json})
 
 

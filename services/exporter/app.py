@@ -1,4 +1,4 @@
-"""What surrounds the loop: the file `metrics.json`, written again and again, and the pages on our port."""
+"""What surrounds the loop: `metrics.json` and `account.json`, written again and again, and the pages on our port."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from libs.common.shell import Inputs
 from services.exporter.core import ExporterCore
 from services.exporter.figures import Figures, Scope
 from services.exporter.metrics import ExporterMetrics
-from services.exporter.report import encode, report
+from services.exporter.report import account_report, encode, report
 
 log = logging.getLogger(__name__)
 INPUTS = Inputs(
@@ -24,6 +24,7 @@ INPUTS = Inputs(
     ledger=True,
     trading=True,
 )
+ACCOUNT_FILE = "account.json"
 PAGE = Path(__file__).with_name("page.html")
 FRESH = {"Cache-Control": "no-store"}
 # The page is whole in itself; nothing that comes over the bus may make the browser load or run anything.
@@ -57,25 +58,32 @@ class Exporter:
     async def metrics_json(self, request: web.Request) -> web.Response:
         return web.Response(body=self.document(), content_type="application/json", headers=FRESH)
 
-    async def keep_file(self, path: Path, tasks: Tasks, interval_seconds: float) -> None:
-        """Write it at every interval, changed or not: ages grow by themselves, above all when nothing else moves."""
+    async def keep_files(self, path: Path, tasks: Tasks, interval_seconds: float) -> None:
+        """Write both at every interval, changed or not: ages grow by themselves, above all when nothing else moves."""
         while True:
             await self.write(path)
             await tasks.sleep(interval_seconds)
 
     async def write(self, path: Path) -> None:
-        """Write metrics.json once. A failure is told once and counted each time; the next interval tries again."""
+        """Write metrics.json there and account.json beside it. A failure is told once and counted each time; the next
+        interval tries again."""
+        figures = self.look()
         try:
-            await asyncio.to_thread(replace, path, self.document())
+            await asyncio.to_thread(replace, path, encode(report(figures)))
+            await asyncio.to_thread(replace, path.with_name(ACCOUNT_FILE), encode(account_report(figures)))
         except OSError as error:
             self._metrics.file_writes.labels("failed").inc()
             if not self._writing_failed:
-                log.error("metrics.json cannot be written: %s", error, extra={"event": "exporter.metrics_file"})
+                log.error(
+                    "metrics.json and account.json cannot both be written: %s",
+                    error,
+                    extra={"event": "exporter.metrics_file"},
+                )
             self._writing_failed = True
             return
         self._metrics.file_writes.labels("ok").inc()
         if self._writing_failed:
-            log.info("metrics.json is written again", extra={"event": "exporter.metrics_file"})
+            log.info("metrics.json and account.json are written again", extra={"event": "exporter.metrics_file"})
         self._writing_failed = False
 
 

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 
 class ExporterConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`metrics_interval_seconds` lies between two writes of metrics.json."""
+    """`metrics_interval_seconds` lies between two writes of metrics.json and account.json."""
 
     port: int = 9102
     host: str = "127.0.0.1"

@@ -34,7 +34,7 @@ class ExporterCore:
             case m.Recovered():
                 self.seen.recovered = True
                 self.cycles.forget_waiting()
-            case _ if not (m.sound(message) and sane(message) and self._ours(message)):
+            case _ if not (sane(message) and self._ours(message)):
                 kind = type(message).__name__
                 self.seen.dropped[kind] = self.seen.dropped.get(kind, 0) + 1
             case m.Verdict():
@@ -101,12 +101,14 @@ def outdated(known: m.Message | None, message: m.Message, now: datetime) -> bool
 
 
 def sane(value: object) -> bool:
-    """False if a Decimal in it, sound as it is, is so large or so small that reckoning with it overflows."""
+    """False if a Decimal in it, finite as it is, is so large or so small that reckoning with it overflows."""
     match value:
         case Decimal():
             return not value or abs(value.adjusted()) <= DIGITS_MAX
         case Struct():
-            return all(map(sane, msgspec.structs.astuple(value)))
+            return sane(msgspec.structs.astuple(value))
         case dict():
             return all(map(sane, value.values()))
+        case tuple():
+            return all(map(sane, value))
     return True

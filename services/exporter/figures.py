@@ -18,6 +18,9 @@ from services.exporter.state import Seen, sent
 
 SILENT_SECONDS = 5.0
 RISK_STALE_SECONDS = 30.0
+ACCOUNT_STALE_SECONDS = 15 * 60.0  # the playbook's warning
+# What of the account may be missing by itself.
+ACCOUNT_PARTS = ("balances", "fee_tier", "permissions", "portfolios", "limits", "foreign_orders")
 TRADING_SERVICES = ("marketdata", "strategy", "risk", "execution")
 
 Number = float | int | Decimal | None
@@ -40,7 +43,7 @@ class Scope(Struct, frozen=True, kw_only=True):
 class Figures:
     """What can be said at this wall and market time. `up`: recovered, and the bus connection stands.
 
-    `kept` is None until the past has been read; `risk` and `feeds` are None or empty unless they are current.
+    `kept` is None until the past has been read; `risk`, `account` and `feeds` are None or empty unless current.
     """
 
     def __init__(self, core: ExporterCore, scope: Scope, wall: datetime, market: datetime, up: bool) -> None:
@@ -66,6 +69,13 @@ class Figures:
         execution = seen.services.get("execution")
         self.venue_answer_age = ago(execution.last_venue_at, wall) if execution else None
         self.account_age = since(sent(seen.account), wall) if seen.account else None
+        self.account = (
+            seen.account if self.account_age is not None and self.account_age <= ACCOUNT_STALE_SECONDS else None
+        )
+        self.account_unavailable = _unavailable(seen.account)
+        # Told in market time, which is wall time unless this is a replay.
+        reconciled_at = seen.account.reconciled_at if seen.account else None
+        self.reconciliation_age = ago(reconciled_at, market if scope.replay else wall)
         self.unknown = [order for order in core.kept.open.values() if order.event.status is m.OrderStatus.UNKNOWN]
         self.oldest_unknown_age = max((since(order.since, wall) for order in self.unknown), default=None)
 
@@ -123,6 +133,14 @@ def since(then: datetime, now: datetime) -> float:
 
 def ago(then: datetime | None, now: datetime) -> float | None:
     return None if then is None else since(then, now)
+
+
+def _unavailable(account: m.Account | None) -> dict[str, str]:
+    """Why a part of the account is not known, by part."""
+    if account is None:
+        return dict.fromkeys(ACCOUNT_PARTS, "no account snapshot yet")
+    silent = {part: "not read yet" for part in ACCOUNT_PARTS if getattr(account, part) is None}
+    return silent | account.unavailable
 
 
 def _mark_age(product: str, seen: Seen, scope: Scope, wall: datetime, market: datetime) -> float:

@@ -16,7 +16,7 @@ from libs.common import messages as m
 from libs.common.subjects import SERVICES
 from libs.common.telemetry import ServiceMetrics
 from services.exporter.cycles import BOUNDS, Cycles
-from services.exporter.figures import Figures, Number, Row, playbook
+from services.exporter.figures import ACCOUNT_PARTS, Figures, Number, Row, playbook
 from services.exporter.state import Kept
 
 Samples = dict[tuple[str, ...], Number]  # by the values of the labels
@@ -25,7 +25,9 @@ Samples = dict[tuple[str, ...], Number]  # by the values of the labels
 class ExporterMetrics(ServiceMetrics):
     def __init__(self) -> None:
         super().__init__("exporter")
-        self.file_writes = self.counter("metrics_file_writes", "Writes of metrics.json, by outcome.", "outcome")
+        self.file_writes = self.counter(
+            "metrics_file_writes", "Writes of metrics.json and account.json, by outcome.", "outcome"
+        )
 
     def show(self, look: Callable[[], Figures]) -> None:
         """Serve the business figures beside our own; `look` is asked at each scrape."""
@@ -44,6 +46,7 @@ def _families(f: Figures) -> Iterator[Metric]:
         yield _family(row.name, row.help, {(): row.value})
     yield from _tables(f)
     yield from _services(f)
+    yield from _account(f)
     if f.kept is not None:
         yield from _ledger(f.kept)
         yield _durations(f.cycles)
@@ -71,6 +74,11 @@ def _rows(f: Figures) -> Iterator[Row]:
         "perps_bot_oldest_unknown_order_age_seconds",
         "Time since the oldest unknown order became unknown; absent without one.",
         f.oldest_unknown_age,
+    )
+    yield Row(
+        "perps_bot_reconciliation_age_seconds",
+        "Time since orders, fills and balances were last compared with the venue in full.",
+        f.reconciliation_age,
     )
     if risk := f.risk:
         yield Row("perps_bot_equity", "Equity in the quote currency.", risk.equity)
@@ -127,6 +135,23 @@ def _services(f: Figures) -> Iterator[Metric]:
     yield _family(
         "perps_bot_service_restarts_total", "Starts of the service since installation, less one.", restarts, "service"
     )
+
+
+def _account(f: Figures) -> Iterator[Metric]:
+    if (account := f.account) is None:
+        return
+    parts: Samples = {(part,): int(part in f.account_unavailable) for part in ACCOUNT_PARTS}
+    text = "1 for a part of the account snapshot that could not be read."
+    yield _family("perps_bot_account_part_unavailable", text, parts, "part")
+    foreign: Samples = {(): None if account.foreign_orders is None else len(account.foreign_orders)}
+    yield _family("perps_bot_foreign_open_orders", "Open orders of the account that are not ours.", foreign)
+    fills: Samples = {(): account.foreign_fills}
+    yield _family("perps_bot_foreign_fills", "Fills of orders that are not ours, as far back as remembered.", fills)
+    rates: Samples = {("taker",): account.taker_fee_rate, ("maker",): account.maker_fee_rate}
+    yield _family("perps_bot_fee_rate", "Fee as a fraction of the value traded.", rates, "side")
+    if may := account.permissions:
+        permissions: Samples = {("view",): may.can_view, ("trade",): may.can_trade, ("transfer",): may.can_transfer}
+        yield _family("perps_bot_key_permission", "1 for what the venue key may do.", permissions, "permission")
 
 
 def _ledger(kept: Kept) -> Iterator[Metric]:

@@ -1,4 +1,4 @@
-"""The document of `metrics.json`: figures for machines, and everything that the status page shows.
+"""The documents of `metrics.json` and `account.json`: figures for machines, and everything that the status page shows.
 
 The first block keeps the names of the file that the monitoring playbook describes. null means "not known".
 Amounts are JSON numbers in the quote currency, quantities in the base currency, times RFC 3339 in UTC.
@@ -13,18 +13,17 @@ from msgspec import Struct
 
 from libs.common import messages as m
 from libs.common.subjects import SERVICES
-from services.exporter.figures import Figures, ago, playbook, since
+from services.exporter.figures import ACCOUNT_PARTS, Figures, ago, playbook, since
 from services.exporter.state import Order, sent
 
-# The playbook's warnings: from there on a figure is shown as old.
+# The playbook's warning: from there on a price is shown as old.
 MARK_OLD_SECONDS = 10.0
-ACCOUNT_OLD_SECONDS = 15 * 60.0
 
 Json = dict[str, object]
 
 
 def report(f: Figures) -> Json:
-    kept, risk, account, trading = f.kept, f.seen.risk, f.seen.account, f.seen.trading
+    kept, risk, trading = f.kept, f.seen.risk, f.seen.trading
     return {
         "timestamp": f.wall,
         "profile": f.scope.profile,
@@ -35,7 +34,7 @@ def report(f: Figures) -> Json:
         "order_stats": kept and {"attempted": kept.submitted, "successful": kept.successful, "failed": kept.failed},
         "open_orders": kept and len(kept.open),
         "uptime_seconds": f.uptime,
-        "account_snapshot": _account(account, f) if account else None,
+        "account_snapshot": account_report(f),
         "metrics_up": f.up,
         "metrics": {row.name: row.value for row in playbook(f)},
         "venue": f.scope.venue,
@@ -48,6 +47,7 @@ def report(f: Figures) -> Json:
             "last_mark_seconds": f.last_mark_age,
             "last_decision_seconds": f.last_decision_age,
             "last_venue_answer_seconds": f.venue_answer_age,
+            "last_reconciliation_seconds": f.reconciliation_age,
         },
         "orders": kept
         and {
@@ -89,12 +89,16 @@ def _decision(decision: m.Decision, f: Figures) -> Json:
     return {**_of(decision, "action", "reason"), "signal_id": signal_id, "age_seconds": seconds}
 
 
-def _account(account: m.Account, f: Figures) -> Json:
+def account_report(f: Figures) -> Json:
+    """The last account snapshot. A part that is null is named in `unavailable` with its reason, never told as zero."""
+    account = f.seen.account
     return {
-        "timestamp": sent(account),
+        "timestamp": account and sent(account),
         "age_seconds": f.account_age,
-        "stale": f.account_age is not None and f.account_age > ACCOUNT_OLD_SECONDS,
-        **_of(account, "balances", "taker_fee_rate", "maker_fee_rate", "settled"),
+        "stale": account is not None and f.account is None,
+        **_of(account, *ACCOUNT_PARTS, "taker_fee_rate", "maker_fee_rate", "settled", "opening"),
+        **_of(account, "foreign_fills", "reconciled_at"),
+        "unavailable": f.account_unavailable,
     }
 
 

@@ -147,6 +147,8 @@ def _understood() -> Iterator[None]:
         yield
     except msgspec.ValidationError as error:
         raise Rejected("wrong_shape", str(error)) from None
+    except InvalidOperation as error:  # an exponent that no number can have
+        raise Rejected("bad_number", str(error)) from None
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise Rejected("not_json", str(error)) from None
 

@@ -15,6 +15,7 @@ from libs.common.shell import Inputs, Shell, trading_state
 from libs.common.subjects import STATE_BUCKET, TRADING_KEY
 from services.risk.core import RiskCore
 from services.risk.metrics import RiskMetrics
+from services.risk.operator import OrderAsked
 from services.risk.trading import Action, GuardOutcome, OperatorCommand, Outcome
 
 log = logging.getLogger(__name__)
@@ -23,7 +24,8 @@ LEVELS = {Outcome.OK: logging.INFO, Outcome.BREACH: logging.CRITICAL}  # of the 
 
 
 class RiskShell(Shell):
-    """The shell of risk. `perps.control.risk.halt|resume|reduce-only` are answered when their result is durable."""
+    """The shell of risk. `perps.control.risk.halt|resume|reduce-only|order` are answered when their result is durable:
+    the trading state is stored, the verdict is in the ledger."""
 
     def __init__(
         self, profile: str, core: RiskCore, *, bus: Bus, clock: Clock, tasks: Tasks, metrics: RiskMetrics
@@ -49,21 +51,30 @@ class RiskShell(Shell):
         """Commands that come before the past has been read wait for their turn."""
         for action in Action:
             await self.bus.serve(action.replace("_", "-"), partial(self.command, action))
+        await self.bus.serve("order", self.order)
         await super().run()
 
     async def command(self, action: Action, body: m.Command) -> m.Reply:
-        """Ask the core, and answer once what it decided is stored."""
-        self._commands += 1
-        asked = OperatorCommand(
-            id=m.derive_id("command", self.clock.wall(), self._commands),
-            at=self.clock.market(),
-            command=action,
-            reason=body.reason,
-            who=body.who,
+        return await self._answered(
+            OperatorCommand(
+                id=self._next_id(), at=self.clock.market(), command=action, reason=body.reason, who=body.who
+            )
         )
+
+    async def order(self, body: m.Command) -> m.Reply:
+        """`data` holds reason and, where the request could be judged, signal_id and client_order_id."""
+        return await self._answered(
+            OrderAsked(id=self._next_id(), at=self.clock.market(), request=body.order, reason=body.reason, who=body.who)
+        )
+
+    def _next_id(self) -> str:
+        self._commands += 1
+        return m.derive_id("command", self.clock.wall(), self._commands)
+
+    async def _answered(self, asked: OperatorCommand | OrderAsked) -> m.Reply:
+        """Ask the core, and answer once what it decided is stored."""
         await self.ask(asked)
-        audit = self._risk.audits.pop(asked.id)
-        return m.Reply(ok=audit.ok, detail=audit.result)
+        return self._risk.replies.pop(asked.id)
 
     def _apply(self, item: Delivery) -> list[m.Message]:
         self._risk.reached(item.sequence)

@@ -15,15 +15,17 @@ from services.risk import trading as t
 from services.risk.books import EXACT, ZERO
 from services.risk.config import RiskConfig
 from services.risk.knowledge import Knowledge
+from services.risk.operator import OrderAsked, fault, signal_of
 from services.risk.rules import evaluate
 from services.risk.sizing import Context
 from services.risk.state import State
 
 FIGURES_TICKS = 4
+ANSWERED_BEFORE = "answered_before"
 # After these the balances may be comparable, or were compared and have moved.
-COMPARED = (m.Account, m.Installation, m.OrderEvent, m.Fill)
+COMPARED = (m.Account, m.Installation, m.Verdict, m.OrderEvent, m.Fill)
 # After these the figures may have moved, or a change of the trading state may be due.
-GUARDED = (*COMPARED, m.Mark, m.TradingState, m.Tick, m.Recovered)
+GUARDED = (m.Account, m.Installation, m.OrderEvent, m.Fill, m.Mark, m.TradingState, m.Tick, m.Recovered)
 
 
 class RiskCore:
@@ -34,7 +36,7 @@ class RiskCore:
         self.known = Knowledge(products, quote_currency)
         self.switch = t.Switch()
         self.state = State()
-        self.audits: dict[str, m.Audit] = {}  # what came of a command, by its id, until its shell has answered it
+        self.replies: dict[str, m.Reply] = {}  # what came of a command, by its id, until its shell has given it
         self.recovered = False
         self._ticks = 0
         self._outcomes: dict[str, t.Outcome] = {}
@@ -117,7 +119,7 @@ class RiskCore:
                 mark = self.known.marks[product_id]
                 self.state.books.see(product_id, mark.mid, mark.at)
             case m.Signal():
-                return self._signal(message, now)
+                return [*self._signal(message, now)]
             case m.Verdict():
                 self.state.answer(message)
             case m.OrderEvent() | m.Fill():
@@ -126,6 +128,8 @@ class RiskCore:
                 return self._trading(message, now)
             case t.OperatorCommand():
                 return self._command(message, now)
+            case OrderAsked():
+                return self._order(message, now)
             case m.Tick():
                 self._ticks += 1
             case m.Recovered():
@@ -138,7 +142,7 @@ class RiskCore:
             return self._ticks % FIGURES_TICKS == 0
         return isinstance(message, m.Fill) or (isinstance(message, m.OrderEvent) and message.status in m.TERMINAL)
 
-    def _signal(self, signal: m.Signal, now: datetime) -> list[m.Message]:
+    def _signal(self, signal: m.Signal, now: datetime) -> list[m.Verdict]:
         answers = self.state.answers
         if signal.id in answers.given:
             return []
@@ -165,8 +169,27 @@ class RiskCore:
                 expires_at=expires_at,
                 reserved=context.reservation if approved else ZERO,
                 order=context.order() if approved else None,
+                edits=approved and bool(signal.edits),
             )
         ]
+
+    def _order(self, asked: OrderAsked, now: datetime) -> list[m.Message]:
+        """What an operator asks for, decided like any signal."""
+        request = asked.request
+        why = "the order is missing" if request is None else fault(request)
+        if request is None or why:
+            reason = m.Reason.ORDER_INVALID
+            return self._answer(asked, False, f"{reason}: {why}", {"reason": str(reason)})
+        edited = self.state.orders.get(request.edits)
+        ttl = timedelta(seconds=self.config.approval_ttl_seconds)
+        signal = signal_of(asked, request, self.known.installation_id, ttl, edited.order if edited else None)
+        verdicts = self._signal(signal, now)
+        said, detail, ok = ANSWERED_BEFORE, "there is no second verdict", True
+        for verdict in verdicts:
+            said, detail, ok = str(verdict.reason), verdict.detail, verdict.order is not None
+        key = request.edits or m.client_order_id(signal.id)
+        data = {"signal_id": signal.id, "client_order_id": key, "reason": said}
+        return [*verdicts, *self._answer(asked, ok, f"{said}: {detail}", data)]
 
     # -- the trading state
 
@@ -184,26 +207,35 @@ class RiskCore:
 
     def _command(self, command: t.OperatorCommand, now: datetime) -> list[m.Message]:
         current, target = self.switch.current, t.TARGETS[command.command]
-        if refusal := self.switch.refusal(command, self._daily_loss, self.config.daily_loss_limit):
+        limit, drift = self.config.daily_loss_limit, self.state.drift
+        if refusal := self.switch.refusal(command, self._daily_loss, limit, drift):
             return self._answer(command, False, refusal)
-        if current is not None and current.state is target:
+        # What an operator asks for is not ours to end: it takes the place of our own reduce-only.
+        if current is not None and current.state is target and not self.switch.by_drift:
             return self._answer(command, True, f"already {target}")
         self.switch.waiting = command
+        if command.command is t.Action.RESUME and drift:
+            # Out of the halt, and no further than to where the drift keeps it: its end will lead on to active.
+            return [self.switch.propose(command.id, m.Trading.REDUCING, t.DRIFT_REASON, t.RISK, now)]
         return [self.switch.propose(command.id, target, command.reason, command.who, now)]
 
-    def _answer(self, command: t.OperatorCommand, ok: bool, result: str) -> list[m.Message]:
-        audit = m.Audit(
-            id=m.derive_id("audit", command.id),
-            cause=command.id,
-            at=command.at,
-            command=command.command,
-            who=command.who,
-            reason=command.reason,
-            ok=ok,
-            result=result,
-        )
-        self.audits[command.id] = audit
-        return [audit]
+    def _answer(
+        self, asked: t.OperatorCommand | OrderAsked, ok: bool, result: str, data: dict[str, str] | None = None
+    ) -> list[m.Message]:
+        """For whoever asked, and for the record."""
+        self.replies[asked.id] = m.Reply(ok=ok, detail=result, data=data or {})
+        return [
+            m.Audit(
+                id=m.derive_id("audit", asked.id),
+                cause=asked.id,
+                at=asked.at,
+                command=asked.command,
+                who=asked.who,
+                reason=asked.reason,
+                ok=ok,
+                result=result,
+            )
+        ]
 
     # -- guards
 
@@ -213,7 +245,9 @@ class RiskCore:
             "daily_loss": t.loss_guard(self._daily_loss, self.config.daily_loss_limit),
             "account_drift": t.drift_guard(self.state.drift),
         }
-        outputs = self._halt(now) if said["daily_loss"][0] is t.Outcome.BREACH else []
+        outputs: list[m.Message] = []
+        if self.switch.pending is None and (proposed := self._step_in(said, now)):
+            outputs.append(proposed)
         for guard, (outcome, detail) in said.items():
             if self._outcomes.get(guard) is not outcome:
                 self._outcomes[guard] = outcome
@@ -221,9 +255,15 @@ class RiskCore:
                 outputs.append(t.GuardOutcome(id=name, at=now, guard=guard, outcome=outcome, detail=detail))
         return outputs
 
-    def _halt(self, now: datetime) -> list[m.Message]:
-        """Once: a state that is halted already, or is just being changed, is left alone."""
-        if self.switch.effective in (None, m.Trading.HALTED) or self.switch.pending is not None:
-            return []
-        cause = m.derive_id(t.LOSS_REASON, self.state.books.midnight)
-        return [self.switch.propose(cause, m.Trading.HALTED, t.LOSS_REASON, t.RISK, now)]
+    def _step_in(self, said: dict[str, tuple[t.Outcome, str]], now: datetime) -> m.TradingState | None:
+        """The state that a guard wants, once: one that holds already is left alone. The halt comes first."""
+        effective = self.switch.effective
+        loss, drift = said["daily_loss"][0], said["account_drift"][0]
+        if loss is t.Outcome.BREACH and effective not in (None, m.Trading.HALTED):
+            cause = m.derive_id(t.LOSS_REASON, self.state.books.midnight)
+            return self.switch.propose(cause, m.Trading.HALTED, t.LOSS_REASON, t.RISK, now)
+        if drift is t.Outcome.BREACH and effective is m.Trading.ACTIVE:
+            return self.switch.propose(t.DRIFT_REASON, m.Trading.REDUCING, t.DRIFT_REASON, t.RISK, now)
+        if drift is t.Outcome.OK and self.switch.by_drift:
+            return self.switch.propose(t.DRIFT_GONE, m.Trading.ACTIVE, t.DRIFT_GONE, t.RISK, now)
+        return None

@@ -19,6 +19,7 @@ class Knowledge:
     def __init__(self, products: tuple[str, ...], quote_currency: str) -> None:
         self.products = products
         self.quote_currency = quote_currency
+        self.installation_id = ""
         self.opening: dict[str, Decimal] | None = None
         self.rules: dict[str, m.Product] = {}
         self.marks: dict[str, m.Mark] = {}
@@ -42,7 +43,7 @@ class Knowledge:
                 self.account = message
                 self.opening = self.opening if message.opening is None else message.opening
             case m.Installation():
-                self.opening = message.opening
+                self.installation_id, self.opening = message.id, message.opening
         return True
 
     def _believable(self, message: m.Message) -> bool:

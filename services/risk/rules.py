@@ -11,13 +11,14 @@ from decimal import Decimal
 
 from msgspec import Struct
 
-from libs.common.messages import Feed, OrderType, Reason, Side, TimeInForce, Trading
+from libs.common.messages import Feed, OrderStatus, OrderType, Reason, Side, StopDirection, TimeInForce, Trading
 from services.risk.books import ZERO
 from services.risk.config import BPS
+from services.risk.kinds import misfit
 from services.risk.sizing import Context, Missing, need
 
 FUTURE_MAX_SECONDS = 1
-CLOSED_BY = ("is_disabled", "trading_disabled", "view_only", "cancel_only", "auction_mode")
+EDITABLE = (OrderStatus.ACCEPTED, OrderStatus.PARTIALLY_FILLED)
 
 
 def show(**values: Decimal | int | str) -> str:
@@ -60,15 +61,35 @@ def product_unknown(c: Context) -> str:
 
 def not_tradable(c: Context) -> str:
     """A flag of the venue forbids this kind of order."""
-    product, signal = c.product, c.signal
-    flags = [name for name in CLOSED_BY if getattr(product, name)]
-    if product.status != "online":
-        flags.append(f"status={product.status or 'none'}")
-    if product.limit_only and signal.order_type is OrderType.MARKET:
-        flags.append("limit_only")
-    if product.post_only and (signal.order_type is OrderType.MARKET or signal.time_in_force is TimeInForce.IOC):
-        flags.append("post_only")
-    return ", ".join(flags)
+    return ", ".join(c.product.forbids(c.signal.order_type, c.signal.time_in_force, c.post_only))
+
+
+# -- what is asked for
+
+
+def not_editable(c: Context) -> str:
+    """An edit of anything but an open order of ours (accepted, limit, good till cancelled: the venue edits no other)
+    of that product and side, with no other edit under way; or its quantity <= what is filled."""
+    if not c.signal.edits:
+        return ""
+    if c.editing is None:
+        return f"no open order of ours: {c.signal.edits}"
+    order, status, edit_id = c.editing.order, c.editing.status, c.editing.edit_id
+    wrong = {
+        f"status={status or 'APPROVED'}": status not in EDITABLE,
+        f"order_type={order.order_type}": order.order_type is not OrderType.LIMIT,
+        f"time_in_force={order.time_in_force}": order.time_in_force is not TimeInForce.GTC,
+        f"product={order.product_id}": order.product_id != c.signal.product_id,
+        f"side={order.side}": order.side is not c.signal.side,
+        f"edit_under_way={edit_id}": edit_id,
+    }
+    reason = next((reason for reason, holds in wrong.items() if holds), "")
+    return reason or ("" if c.quantity > c.filled else show(quantity=c.quantity, filled=c.filled))
+
+
+def invalid(c: Context) -> str:
+    """Fields that do not belong together, or an end time <= now."""
+    return misfit(c.signal, c.now)
 
 
 # -- what we know of the account and the market
@@ -122,21 +143,45 @@ def dust(c: Context) -> str:
 
 
 def too_small(c: Context) -> str:
-    """quantity <= 0, quantity < base_min_size, or value < quote_min_size."""
-    return show(quantity=c.quantity) if c.quantity <= 0 else below_minimum(c, quantity=c.quantity)
+    """quantity <= 0, quantity < base_min_size, or value < quote_min_size; a size in quote currency < quote_min_size."""
+    if c.quantity <= 0:
+        return show(quantity=c.quantity)
+    if c.quote_size is None:
+        return below_minimum(c, quantity=c.quantity)
+    minimum = c.product.quote_min_size
+    return show(quote_size=c.quote_size, min_value=minimum) if c.quote_size < minimum else ""
 
 
 def too_large(c: Context) -> str:
-    """quantity > base_max_size, or notional > quote_max_size."""
-    return above(c.product.base_max_size, quantity=c.quantity) or above(c.product.quote_max_size, notional=c.notional)
+    """quantity > base_max_size, or notional > quote_max_size; a size in quote currency > quote_max_size."""
+    too_many = above(c.product.base_max_size, quantity=c.quantity) if c.quote_size is None else ""
+    return too_many or above(c.product.quote_max_size, notional=c.notional)
+
+
+def stop_reached(c: Context) -> str:
+    """mid >= a stop above it, mid <= a stop below it, mid >= a bracket's limit price: it would trade at once."""
+    stop, limit, mid = c.stop_price, c.limit_price, c.mark.mid
+    if stop is None or limit is None:
+        return ""
+    if c.stop_direction is StopDirection.UP:
+        reached = mid >= stop
+    else:
+        reached = mid <= stop or (c.stop_direction is None and mid >= limit)
+    return show(stop_price=stop, limit_price=limit, mid=mid) if reached else ""
 
 
 def price_off_market(c: Context) -> str:
-    """|limit price - mid| > price_deviation_bps_max of mid."""
-    price, mid = c.limit_price, c.mark.mid
-    if price is None or abs(price - mid) * BPS <= c.config.price_deviation_bps_max * mid:
+    """|limit price - mid| > price_deviation_bps_max of mid; of a stop-limit, the stop price stands in for mid. A limit
+    order that rests may be as far on its own side of the market as it likes, and so may the profit of a bracket."""
+    price, stop, limit = c.limit_price, c.stop_price, c.config.price_deviation_bps_max
+    name, reference = ("mid", c.mark.mid) if stop is None else ("stop_price", stop)
+    if price is None or c.signal.order_type is OrderType.BRACKET:
         return ""
-    return show(limit_price=price, mid=mid, limit_bps=c.config.price_deviation_bps_max)
+    off = price - reference if c.entry else reference - price  # above 0: worse for us than the market
+    rests = c.signal.order_type is OrderType.LIMIT and c.signal.time_in_force.rests
+    if (off if rests else abs(off)) * BPS <= limit * reference:
+        return ""
+    return show(**{"limit_price": price, name: reference, "limit_bps": limit})
 
 
 def spread_too_wide(c: Context) -> str:
@@ -162,28 +207,29 @@ def order_too_large(c: Context) -> str:
 
 
 def position_too_large(c: Context) -> str:
-    """Position at the mark + open buys of it + this one > the product's limit."""
+    """Position at the mark + open buys of it + what this one adds > the product's limit."""
     product_id = c.signal.product_id
     position, buying = abs(c.held) * c.mark.mid, c.state.reserved(product_id)
-    after = position + buying + c.reservation
-    return above(c.config.position_limit(product_id), after=after, position=position, buying=buying)
+    after = position + buying + c.added
+    return crowded(c, c.config.position_limit(product_id), after=after, position=position, buying=buying)
 
 
 def exposure_too_large(c: Context) -> str:
-    """All positions at the marks + all open buys + this one > exposure_max, or > exposure_fraction_max of equity."""
+    """All positions at the marks + all open buys + what this one adds > exposure_max, or > exposure_fraction_max of
+    equity."""
     exposure, reserved = c.worth.exposure, c.state.reserved()
     equity = need(c.state.equity(c.known), Reason.ACCOUNT_UNKNOWN, "the opening balances are not known")
     limit = min(c.config.exposure_max, c.config.exposure_fraction_max * equity)
-    return above(limit, after=exposure + reserved + c.reservation, exposure=exposure, reserved=reserved)
+    return crowded(c, limit, after=exposure + reserved + c.added, exposure=exposure, reserved=reserved)
 
 
 def balance_too_low(c: Context) -> str:
-    """Cost > cash by the books - open buys, or > what the venue's account has available."""
+    """What it adds > cash by the books - open buys, or > what the venue's account has available."""
     currency, reserved = c.product.quote_currency, c.state.reserved()
     balance = c.account.balances.get(currency)
     cash = need(c.state.balances(c.known).get(currency), Reason.ACCOUNT_UNKNOWN, "the opening balances are not known")
     limit = min(cash - reserved, balance.available if balance else ZERO)
-    return above(limit, cost=c.reservation, cash=cash, reserved=reserved)
+    return crowded(c, limit, cost=c.added, cash=cash, reserved=reserved)
 
 
 def losing(c: Context) -> str:
@@ -195,6 +241,11 @@ def losing(c: Context) -> str:
 def above(limit: Decimal, **values: Decimal) -> str:
     """The figures where the first of them is greater than the limit."""
     return show(**values, limit=limit) if next(iter(values.values())) > limit else ""
+
+
+def crowded(c: Context, limit: Decimal, **values: Decimal) -> str:
+    """The same, but for an edit that adds nothing: whatever stands above the limit, it is not what put it there."""
+    return above(limit, **values) if c.added else ""
 
 
 def below_minimum(c: Context, **size: Decimal) -> str:
@@ -220,6 +271,8 @@ RULES = (
     Rule(Reason.TRADING_HALTED, BOTH, halted),
     Rule(Reason.TRADING_REDUCING, ENTRIES, reducing),
     Rule(Reason.PRODUCT_UNKNOWN, BOTH, product_unknown),
+    Rule(Reason.ORDER_NOT_EDITABLE, BOTH, not_editable),
+    Rule(Reason.ORDER_INVALID, BOTH, invalid),
     Rule(Reason.PRODUCT_NOT_TRADABLE, BOTH, not_tradable),
     # An exit needs no balance: a hung account poll must not lock a position in.
     Rule(Reason.ACCOUNT_UNKNOWN, ENTRIES, account_unknown),
@@ -231,6 +284,7 @@ RULES = (
     Rule(Reason.DUST, EXITS, dust),
     Rule(Reason.SIZE_BELOW_MINIMUM, BOTH, too_small),
     Rule(Reason.SIZE_ABOVE_MAXIMUM, BOTH, too_large),
+    Rule(Reason.PRICE_OFF_MARKET, BOTH, stop_reached),
     Rule(Reason.PRICE_OFF_MARKET, BOTH, price_off_market),
     Rule(Reason.SPREAD_TOO_WIDE, ENTRIES, spread_too_wide),
     Rule(Reason.ORDER_RATE_ABOVE_LIMIT, ENTRIES, too_many_orders),

@@ -10,14 +10,15 @@ from datetime import datetime
 from decimal import ROUND_CEILING, Decimal
 from typing import TypeVar
 
+import msgspec
 from msgspec import Struct
 
 from libs.common import messages as m
 from libs.common.messages import Reason
-from services.risk.books import ZERO, Worth
+from services.risk.books import ZERO, Worth, share
 from services.risk.config import BPS, RiskConfig
 from services.risk.knowledge import Knowledge
-from services.risk.state import State
+from services.risk.state import OpenOrder, State
 
 T = TypeVar("T")
 
@@ -90,28 +91,67 @@ class Context(Struct, frozen=True):
         return holding.quantity if holding else ZERO
 
     @property
+    def editing(self) -> OpenOrder | None:
+        """The open order that the signal changes; None where it is a new one, or one that we do not know."""
+        return self.state.orders.get(self.signal.edits) if self.signal.edits else None
+
+    @property
+    def filled(self) -> Decimal:
+        """Base currency that has come of the order already: a quantity counts from its beginning."""
+        return self.editing.booked if self.editing else ZERO
+
+    @property
     def selling(self) -> Decimal:
-        """Base currency that open sells may still take."""
-        return self.state.selling(self.signal.product_id)
+        """Base currency that other open sells may still take."""
+        own = self.editing.outstanding if self.editing and not self.entry else ZERO
+        return self.state.selling(self.signal.product_id) - own
 
     @property
     def free(self) -> Decimal:
-        """Base currency that is held and not yet promised to an open sell, in whole increments."""
-        return floor_to(max(ZERO, self.held - self.selling), self.product.base_increment)
+        """Base currency that the order may sell in all: what is held and not yet promised to another open sell, in
+        whole increments."""
+        return self.filled + floor_to(max(ZERO, self.held - self.selling), self.product.base_increment)
+
+    @property
+    def quote_size(self) -> Decimal | None:
+        """Quote currency to spend, fees included; None where the order names its size in the base currency."""
+        asked = self.signal.quote_size
+        return None if asked is None else floor_to(asked, self.product.quote_increment)
 
     @property
     def quantity(self) -> Decimal:
-        """Base currency of the order: floors only, never up to a minimum; a sale never above what is free."""
+        """Base currency of the order: floors only, never up to a minimum; a sale never above what is free. Of an order
+        in the quote currency the most that may come of it: at the bid less the deviation that prices may have."""
+        if self.quote_size is not None:
+            cheapest = self.mark.bid * (1 - self.config.price_deviation_bps_max / BPS)
+            return floor_to(self.quote_size / cheapest, self.product.base_increment)
         asked = floor_to(self.signal.quantity, self.product.base_increment)
         return asked if self.entry else min(asked, self.free)
 
+    def _price(self, asked: Decimal | None) -> Decimal | None:
+        """Rounded to the side that gives us no worse price than was asked for."""
+        return None if asked is None else (floor_to if self.entry else ceil_to)(asked, self.product.price_increment)
+
     @property
     def limit_price(self) -> Decimal | None:
-        """None for a market order. Rounded to the side that gives us no worse price than was asked for."""
-        if self.signal.order_type is m.OrderType.MARKET:
+        """None for a market order."""
+        return self._price(self.signal.limit_price)
+
+    @property
+    def stop_price(self) -> Decimal | None:
+        """None for an order without a stop."""
+        return self._price(self.signal.stop_price)
+
+    @property
+    def stop_direction(self) -> m.StopDirection | None:
+        """Of a stop-limit: as asked, else up for a buy and down for a sale."""
+        if self.signal.order_type is not m.OrderType.STOP_LIMIT:
             return None
-        asked = need(self.signal.limit_price, Reason.PRICE_OFF_MARKET, "a limit order needs a limit price")
-        return (floor_to if self.entry else ceil_to)(asked, self.product.price_increment)
+        return self.signal.stop_direction or (m.StopDirection.UP if self.entry else m.StopDirection.DOWN)
+
+    @property
+    def post_only(self) -> bool:
+        return self.editing.order.post_only if self.editing else self.signal.post_only
 
     @property
     def touch_price(self) -> Decimal:
@@ -121,19 +161,36 @@ class Context(Struct, frozen=True):
 
     @property
     def notional(self) -> Decimal:
-        """What the order may cost at the most: at the limit price, else at the ask and the slippage."""
+        """What the order may cost at the most: its quote size, else at the limit price, else at the ask and the
+        slippage."""
+        if self.quote_size is not None:
+            return self.quote_size
         slippage = self.config.slippage_bps / BPS if self.entry and self.limit_price is None else ZERO
         return self.quantity * self.touch_price * (1 + slippage)
 
     @property
     def reservation(self) -> Decimal:
         """Quote currency to hold until the order is terminal, taker fee included; a sale holds its base currency."""
+        if not self.entry:
+            return ZERO
+        if self.quote_size is not None:
+            return self.quote_size
         rate = need(self.account.taker_fee_rate, Reason.ACCOUNT_UNKNOWN, "the fee rates are not known")
-        return self.notional * (1 + rate) if self.entry else ZERO
+        return self.notional * (1 + rate)
+
+    @property
+    def added(self) -> Decimal:
+        """What the reservation adds to those that stand: all of it, or by how much an edit raises what is left."""
+        if self.editing is None:
+            return self.reservation
+        left = share(self.reservation, self.quantity - self.filled, self.quantity)
+        return max(ZERO, left - self.editing.quote)
 
     def order(self) -> m.ApprovedOrder:
         """The exact order. Every sale is marked reduce-only, so that execution clamps it again."""
         signal = self.signal
+        if self.editing is not None:
+            return msgspec.structs.replace(self.editing.order, quantity=self.quantity, limit_price=self.limit_price)
         market = signal.order_type is m.OrderType.MARKET
         return m.ApprovedOrder(
             client_order_id=m.client_order_id(signal.id),
@@ -144,4 +201,9 @@ class Context(Struct, frozen=True):
             quantity=self.quantity,
             limit_price=self.limit_price,
             reduce_only=not self.entry,
+            quote_size=self.quote_size,
+            stop_price=self.stop_price,
+            stop_direction=self.stop_direction,
+            post_only=signal.post_only,
+            end_time=signal.end_time,
         )

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from msgspec import Struct, field
 
-from libs.common.messages import TERMINAL, ApprovedOrder, Fill, OrderEvent, Side, Verdict
+from libs.common.messages import TERMINAL, ApprovedOrder, Fill, OrderEvent, OrderStatus, Side, Verdict
 from services.risk.books import ZERO, Books, currencies, share
 from services.risk.knowledge import Knowledge
 
@@ -48,25 +48,63 @@ class Answers(Struct):
 
 class OpenOrder(Struct):
     """Approved and not yet at its end. A fill turns its part of the reservation into a position; what is left is
-    released by a terminal order event and by nothing else. `reserved` is the verdict's, for the whole quantity."""
+    released by a terminal order event and by nothing else. `reserved` is the verdict's, for the whole quantity.
+
+    While an edit is under way (`edit_id`, from its verdict to the event that ends it) the order may be either version.
+    """
 
     order: ApprovedOrder
     reserved: Decimal
     booked: Decimal = ZERO  # by fills that we have seen
+    spent: Decimal = ZERO  # quote currency, fees included, by the same fills
     revision: int = 0
+    status: OrderStatus | None = None
     final: Decimal | None = None  # what the venue says was filled, at the end
+    wanted: ApprovedOrder | None = None
+    wanted_reserved: Decimal = ZERO
+    edit_id: str = ""
+
+    def _left(self, quantity: Decimal) -> Decimal:
+        """Base currency that may still come. At the end: fills that the order event tells of and we have not seen."""
+        return max(ZERO, (quantity if self.final is None else self.final) - self.booked)
+
+    @property
+    def _versions(self) -> list[tuple[Decimal, Decimal]]:
+        """Quantity and reservation of what the order is, and of what it may be by now."""
+        now = (self.order.quantity, self.reserved)
+        return [now] if self.wanted is None else [now, (self.wanted.quantity, self.wanted_reserved)]
 
     @property
     def outstanding(self) -> Decimal:
-        """Base currency that may still come. At the end: fills that the order event tells of and we have not seen."""
-        whole = self.order.quantity if self.final is None else self.final
-        return max(ZERO, whole - self.booked)
+        """Base currency that may still come."""
+        return max(self._left(quantity) for quantity, _ in self._versions)
 
     @property
     def quote(self) -> Decimal:
         """Quote currency that is still reserved."""
-        order = self.order
-        return share(self.reserved, self.outstanding, order.quantity) if order.side is Side.BUY else ZERO
+        if self.order.side is Side.SELL:
+            return ZERO
+        if self.order.quote_size is not None:
+            return max(ZERO, self.reserved - self.spent)
+        return max(share(reserved, self._left(quantity), quantity) for quantity, reserved in self._versions)
+
+    def edit(self, edit_id: str, wanted: ApprovedOrder, reserved: Decimal) -> None:
+        """An edit is approved. One that is told after the end of the order has nothing to change."""
+        if self.final is None:
+            self.edit_id, self.wanted, self.wanted_reserved = edit_id, wanted, reserved
+
+    def book(self, fill: Fill) -> None:
+        self.booked += fill.size
+        self.spent += fill.size * fill.price + fill.fee
+
+    def step(self, event: OrderEvent) -> None:
+        """One step of its life. The end of an edit, or of the order, says in `order` which version it was."""
+        self.revision, self.status, self.order = event.revision, event.status, event.order
+        self.final = event.filled_qty if event.status in TERMINAL else self.final
+        ended = event.edit_id == self.edit_id and event.status is not OrderStatus.PENDING_UPDATE
+        if self.wanted is not None and (ended or self.final is not None):
+            self.reserved = self.wanted_reserved if event.order == self.wanted else self.reserved
+            self.edit_id, self.wanted, self.wanted_reserved = "", None, ZERO
 
 
 class State(Struct, forbid_unknown_fields=True):
@@ -82,17 +120,20 @@ class State(Struct, forbid_unknown_fields=True):
 
     def answer(self, verdict: Verdict) -> None:
         order = verdict.order
-        if self.answers.add(verdict) and order is not None:
+        if not self.answers.add(verdict) or order is None:
+            return
+        if not verdict.edits:
             self.orders[order.client_order_id] = OpenOrder(order, verdict.reserved)
+        elif edited := self.orders.get(order.client_order_id):
+            edited.edit(verdict.signal_id, order, verdict.reserved)
 
     def move(self, fact: OrderEvent | Fill) -> None:
         order = self.orders.get(fact.client_order_id)
         if isinstance(fact, Fill):
             if self.books.book(fact) and order is not None:
-                order.booked += fact.size
+                order.book(fact)
         elif order is not None and fact.revision > order.revision:
-            order.revision = fact.revision
-            order.final = fact.filled_qty if fact.status in TERMINAL else order.final
+            order.step(fact)
         if order is not None and order.final is not None and not order.outstanding:
             del self.orders[fact.client_order_id]
         self.moved_at = max(fact.at, self.moved_at or fact.at)
@@ -107,10 +148,13 @@ class State(Struct, forbid_unknown_fields=True):
         return sum((o.quote for o in self.orders.values() if product_id in (None, o.order.product_id)), ZERO)
 
     def compare(self, known: Knowledge) -> None:
-        """Venue less books, where the two can be compared: balances that were read with no order in flight, and after
-        everything that the books know. The times of order events, fills and accounts are all execution's."""
+        """Venue less books, where the two can be compared: balances that were read with no order in flight and every
+        fill of the resting ones booked, and after everything that the books know, which is everything that execution
+        knew. The times of order events, fills and accounts are all execution's."""
         account = known.account
-        if account is None or known.opening is None or not account.settled or self.orders:
+        if account is None or known.opening is None or not account.settled:
+            return
+        if account.ledger_sequence > self.ledger_sequence:
             return
         if self.moved_at is not None and account.at <= self.moved_at:
             return

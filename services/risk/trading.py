@@ -1,9 +1,12 @@
 """The switch: active, reducing, halted. Who may move it where, what holds while a change is being stored, and the
 guards that are asked all the time.
 
-Only `resume` leads back to active, and nothing else leads out of a halt. A resume is refused while the day's loss is
-at its limit or not known: the guard would halt again at once, and the operator should know why. It is free again when
-the loss falls below the limit or the UTC day rolls over.
+Only `resume` leads out of a halt. A resume is refused while the day's loss is at its limit or not known, or while the
+venue holds something else than our books: the guard would step in again at once, and the operator should know why. It
+is free again when the loss falls below the limit or the UTC day rolls over, and when the difference is gone.
+
+Drift makes an active trading reduce-only, and lets it be active again when the books equal the account: that state
+alone, with this reason, is risk's own to end.
 """
 
 from __future__ import annotations
@@ -48,6 +51,8 @@ class GuardOutcome(Message, frozen=True, kw_only=True):
 STRICTNESS = (Trading.ACTIVE, Trading.REDUCING, Trading.HALTED)
 TARGETS = {Action.HALT: Trading.HALTED, Action.REDUCE_ONLY: Trading.REDUCING, Action.RESUME: Trading.ACTIVE}
 LOSS_REASON = "daily_loss_limit"
+DRIFT_REASON = "account_drift"
+DRIFT_GONE = "account_drift_gone"
 RISK = "risk"
 WARNING_SHARE = Decimal("0.8")
 
@@ -67,7 +72,15 @@ class Switch:
         states = [known.state for known in (self.current, self.pending) if known is not None]
         return max(states, key=STRICTNESS.index, default=None)
 
-    def refusal(self, command: OperatorCommand, loss: Decimal | None, limit: Decimal) -> str:
+    @property
+    def by_drift(self) -> bool:
+        """Whether what is in force is what the drift guard has made of it."""
+        now = self.current
+        return now is not None and (now.state, now.reason, now.who) == (Trading.REDUCING, DRIFT_REASON, RISK)
+
+    def refusal(
+        self, command: OperatorCommand, loss: Decimal | None, limit: Decimal, drift: dict[str, Decimal] | None
+    ) -> str:
         """Why the command may not be carried out; empty when it may."""
         if self.current is None:
             return "the trading state is not known yet"
@@ -81,6 +94,8 @@ class Switch:
             return "the daily loss is not known: a mark of what is held is missing"
         if command.command is Action.RESUME and loss is not None and loss >= limit:
             return f"{LOSS_REASON}: {loss.normalize():f} of {limit.normalize():f} lost since 00:00 UTC"
+        if command.command is Action.RESUME and drift and self.current.state is not Trading.HALTED:
+            return f"{DRIFT_REASON}: venue less books {show(**drift)}"
         return ""
 
     def propose(self, cause: str, target: Trading, reason: str, who: str, now: datetime) -> TradingState:

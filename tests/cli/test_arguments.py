@@ -7,11 +7,13 @@ import socket
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from cli.errors import EXIT_CODES
 from cli.main import main
 from cli.plan import own_ports
+from libs.common import messages as m
 
 CANDLES = "time,open,high,low,close,volume\n1759276800,100,101,99,100.5,1\n1759277100,100.5,102,100,101,1\n"
 
@@ -42,7 +44,7 @@ class Command:
         code, out, err = self(*arguments)
         assert out == ""
         assert err.count("\n") == 1, err
-        assert not Path("var").exists()
+        assert set(path.name for path in Path("var").rglob("*.*")) <= {"tooling.jsonl", "tooling.lock"}
         return code, err
 
 
@@ -61,7 +63,7 @@ def test_help_tells_every_exit_code(command: Command) -> None:
 
 def test_an_unknown_profile_names_the_known_ones(command: Command) -> None:
     code, line = command.refused("run", "--profile", "nope")
-    assert (code, "there are dev, prod, spot" in line) == (2, True)
+    assert (code, all(name in line.partition("there are")[2] for name in ("dev", "prod", "spot"))) == (2, True)
 
 
 def test_the_profile_may_stand_before_the_command_or_in_the_environment(
@@ -206,6 +208,39 @@ def test_with_the_bus_down_commands_say_so_at_once(command: Command) -> None:
     for arguments in (("status",), ("status", "--json"), ("halt", "--reason", "test")):
         code, line = command.refused(*arguments)
         assert (code, "no NATS server" in line) == (5, True)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("--order-qty 0.01", "--order-qty goes with --preview-order"),
+        ("--preview-order --account-snapshot", "--preview-order stands alone, without --account-snapshot"),
+        ("--preview-order orders list", "--preview-order stands alone, without orders"),
+        ("--preview-order --order-side sell --order-type market --order-qty 1", "--order-symbol is missing"),
+        ("orders preview --symbol BTC-USD --side buy --type market --qty ten", "--qty 'ten' is not a number"),
+        ("orders place --symbol BTC-USD --side buy --type limit --qty 1 --price 5 --tif day", "--tif 'day' is none of"),
+        ("orders place --symbol BTC-USD --side buy --type market --qty 1 --request-id= ", "--request-id is empty"),
+        ("orders preview --symbl BTC-USD", "No such option: --symbl"),
+        ("orders list --limit many", "--limit"),
+        ("orders list --open --since 2026-01-01", "--since does not go with --open"),
+        ("orders cancel", "Missing argument 'ORDER...'"),
+        ("fills list --since yesterday", "--since 'yesterday' is not a time"),
+        ("orders nonsense", "No such command 'nonsense'"),
+        ("orders", "Missing command"),
+    ],
+)
+def test_a_mistyped_tool_names_the_flag_and_counts_as_a_tooling_error(command: Command, line: str, says: str) -> None:
+    code, told = command.refused(*line.split())
+    assert (code, says in told) == (2, True), told
+    waiting = Path("var/data/perps_bot/dev/tooling.jsonl").read_text().splitlines()
+    outcome = msgspec.json.decode(waiting[0], type=m.Tooling)
+    assert (len(waiting), outcome.ok, says in outcome.error) == (1, False, True)
+
+
+def test_a_mistake_in_what_is_no_tool_counts_as_none(command: Command) -> None:
+    for line in ("run --nonsense", "status --nonsense", "restart", "--json status"):
+        assert command.refused(*line.split())[0] == 2
+    assert not Path("var").exists()
 
 
 def test_restarting_nothing_or_something_unknown_is_refused(command: Command) -> None:

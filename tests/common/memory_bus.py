@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from fnmatch import fnmatch
 
 from libs.common import messages as m
@@ -38,6 +39,10 @@ class MemoryBus:
     async def last(self, kind: type[m.Message]) -> list[m.Message]:
         latest = {subject_of(message): message for message in self.published if isinstance(message, kind)}
         return list(latest.values())
+
+    async def since(self, kind: type[m.Message], moment: datetime | None) -> list[m.Message]:
+        found = [message for message in self.published if isinstance(message, kind)]
+        return [message for message in found if moment is None or message.sent_at is None or message.sent_at >= moment]
 
     async def candles(self, product_id: str, granularity: str) -> list[m.Message]:
         return self.window

@@ -323,3 +323,31 @@ async def test_candles_are_kept_in_order(provisioned: NatsServer) -> None:
     assert await strategy.candles("ETH-USD", "1m") == []
     await marketdata.close()
     await strategy.close()
+
+
+async def test_tool_outcomes_are_kept_and_read_from_a_moment_on(provisioned: NatsServer) -> None:
+    operator, exporter = await provisioned.connect("operator"), await provisioned.connect("exporter")
+    assert await exporter.since(m.Tooling, None) == []
+    clock, moments = SystemClock(), []
+    for name in ("a", "b"):
+        await operator.publish(m.Tooling(id=name, command="preview", ok=False))
+        while name not in [message.id for message in await exporter.since(m.Tooling, None)]:
+            await asyncio.sleep(0.01)
+        moments.append(clock.wall())
+    assert [message.id for message in await exporter.since(m.Tooling, None)] == ["a", "b"]
+    assert [message.id for message in await exporter.since(m.Tooling, moments[0])] == ["b"]
+    assert await exporter.since(m.Tooling, moments[1]) == []
+    await operator.close()
+    await exporter.close()
+
+
+async def test_more_tool_outcomes_than_one_answer_holds_are_all_read(provisioned: NatsServer) -> None:
+    operator, exporter = await provisioned.connect("operator"), await provisioned.connect("exporter")
+    for number in range(1100):
+        await operator.publish(m.Tooling(id=str(number), command="preview", ok=True))
+    async with asyncio.timeout(10):
+        while len(found := await exporter.since(m.Tooling, None)) < 1100:
+            await asyncio.sleep(0.01)
+    assert [message.id for message in found] == [str(number) for number in range(1100)]
+    await operator.close()
+    await exporter.close()

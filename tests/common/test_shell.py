@@ -189,7 +189,12 @@ async def test_the_trading_state_is_known_before_the_first_message_is_acted_on()
         assert core.seen[:3] == ["installation", "stored", "recovered-risk"]
 
 
-@pytest.mark.parametrize("entry", [None, Entry(b"garbage", 3), Entry(b"{}", 3), Entry(b"", 3)])
+WITHOUT_A_ZONE = b'{"id":"t","state":"active","reason":"r","who":"w","since":"2026-03-01T12:00:00"}'
+
+
+@pytest.mark.parametrize(
+    "entry", [None, *(Entry(raw, 3) for raw in (b"garbage", b"{}", b"", b'{"id":"\xff"}', WITHOUT_A_ZONE))]
+)
 def test_a_trading_state_that_is_gone_or_unreadable_means_halted(entry: Entry | None) -> None:
     state = trading_state(entry, NOW)
     assert state.state is m.Trading.HALTED

@@ -71,6 +71,14 @@ def verdict(
     )
 
 
+def edit(name: str = "s1", quantity: str = "2", price: str = "99", edit_id: str = "e1") -> m.Verdict:
+    """Risk allows another quantity and price for the GTC order of `verdict(name, gtc=True)`."""
+    approved = verdict(name, gtc=True)
+    assert approved.order is not None
+    wanted = msgspec.structs.replace(approved.order, quantity=Decimal(quantity), limit_price=Decimal(price))
+    return msgspec.structs.replace(approved, id=f"verdict-{edit_id}", signal_id=edit_id, order=wanted, edits=True)
+
+
 def key(name: str = "s1") -> str:
     return m.client_order_id(name)
 
@@ -85,8 +93,10 @@ def seen(
     filled: str = "0",
     fills: tuple[tuple[str, str, str], ...] = (),
     side: m.Side = m.Side.BUY,
+    terms: tuple[str, str] | None = None,
+    asked_at: datetime = NOON,
 ) -> i.OrderSeen:
-    """An answer to a query; a fill is (entry id, price, size), its fee 1 % of the value."""
+    """An answer to a query; a fill is (entry id, price, size), its fee 1 % of the value; terms: quantity and price."""
     order = i.VenueOrder(
         venue_order_id=f"venue-{name}",
         client_order_id=key(name),
@@ -95,9 +105,12 @@ def seen(
         status=status,
         status_word=str(status),
         filled_qty=Decimal(filled),
+        quantity=Decimal(terms[0]) if terms else None,
+        limit_price=Decimal(terms[1]) if terms else None,
     )
     return i.OrderSeen(
         id="seen",
+        asked_at=asked_at,
         client_order_id=key(name),
         order=order,
         fills=tuple(

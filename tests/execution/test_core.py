@@ -12,6 +12,7 @@ from libs.common import messages as m
 from libs.common.messages import OrderStatus as S
 from services.execution import inputs as i
 from services.execution.orders import TRANSITIONS
+from services.execution.permission import refusal
 from tests.execution.story import NOON, Story, key, placed, product, seen, trading, verdict
 
 
@@ -53,8 +54,10 @@ def test_a_verdict_seen_twice_makes_one_order() -> None:
 
 
 def test_a_denied_verdict_makes_no_order() -> None:
-    story = Story().tell(msgspec.structs.replace(verdict(), order=None, reason=m.Reason.MARK_STALE))
-    assert story.said[1:] == []
+    story = Story()
+    before = len(story.said)
+    story.tell(msgspec.structs.replace(verdict(), order=None, reason=m.Reason.MARK_STALE))
+    assert story.said[before:] == []
     assert story.statuses == []
 
 
@@ -96,17 +99,16 @@ def test_the_last_check_before_the_post_obeys_the_trading_state(
     order = verdict(reduce_only=reduce_only).order
     assert order is not None
     place = i.Place(id="p", order=order, trading_revision=3, expires_at=NOON)
-    assert Story().core.refusal(place, trading(state, 3), NOON) == expected
+    assert refusal(place, trading(state, 3), NOON) == expected
 
 
 def test_the_last_check_refuses_an_older_revision_and_an_expired_approval() -> None:
     order = verdict().order
     assert order is not None
     place = i.Place(id="p", order=order, trading_revision=3, expires_at=NOON)
-    core = Story().core
-    assert core.refusal(place, trading(revision=4), NOON) is m.Reason.TRADING_STATE_CHANGED
+    assert refusal(place, trading(revision=4), NOON) is m.Reason.TRADING_STATE_CHANGED
     late = NOON + timedelta(microseconds=1)
-    assert core.refusal(place, trading(revision=3), late) is m.Reason.APPROVAL_EXPIRED
+    assert refusal(place, trading(revision=3), late) is m.Reason.APPROVAL_EXPIRED
 
 
 def test_a_sale_is_clamped_to_what_is_held_less_what_other_sales_may_take() -> None:
@@ -304,14 +306,8 @@ def test_a_snapshot_and_the_ledger_lead_to_the_same_state() -> None:
 
 
 def test_the_opening_balances_are_recorded_once_and_only_before_the_first_order() -> None:
-    account = i.AccountSeen(
-        id="a",
-        epoch=0,
-        ledger_sequence=0,
-        balances={"USD": m.Balance(available=Decimal(90), hold=Decimal(10))},
-        taker_fee_rate=Decimal(0),
-        maker_fee_rate=Decimal(0),
-    )
+    parts = i.AccountParts(balances={"USD": m.Balance(available=Decimal(90), hold=Decimal(10))})
+    account = i.AccountSeen(id="a", epoch=0, ledger_sequence=0, parts=parts)
     story = Story().tell(account, account)
     assert [stored.opening for stored in story.all(i.StoreOpening)] == [{"USD": Decimal(100)}]
     assert Story([verdict()]).tell(account).all(i.StoreOpening) == []
@@ -321,11 +317,22 @@ def test_an_account_read_while_orders_moved_is_not_settled() -> None:
     story = Story()
     epoch = story.core.epoch
     story.tell(verdict(), placed(), seen(filled="1", fills=(("a", "100", "1"),)))
-    zero = Decimal(0)
-    stale = i.AccountSeen(id="a", epoch=epoch, ledger_sequence=7, balances={}, taker_fee_rate=zero, maker_fee_rate=zero)
+    stale = i.AccountSeen(id="a", epoch=epoch, ledger_sequence=7, parts=i.AccountParts(balances={}))
     fresh = msgspec.structs.replace(stale, epoch=story.core.epoch)
     story.tell(stale, fresh)
     assert [account.settled for account in story.all(m.Account)] == [False, True]
+
+
+@pytest.mark.parametrize(("told", "settled"), [(None, False), ("0.4", False), ("0.3", True)])
+def test_beside_a_resting_order_balances_count_once_the_venue_has_filled_no_more_of_it_than_is_booked(
+    told: str | None, settled: bool
+) -> None:
+    story = Story().tell(verdict(gtc=True), placed())
+    story.tell(seen(status=S.ACCEPTED, filled="0.3", fills=(("a", "100", "0.3"),)))
+    resting = {} if told is None else {key(): Decimal(told)}
+    parts = i.AccountParts(balances={})
+    story.tell(i.AccountSeen(id="a", epoch=story.core.epoch, ledger_sequence=7, parts=parts, resting=resting))
+    assert story.all(m.Account)[-1].settled is settled
 
 
 def canceled(story: Story) -> list[str]:

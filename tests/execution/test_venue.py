@@ -2,77 +2,41 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from urllib.parse import urlsplit
 
 import jwt
 import pytest
-from aiohttp import WSMsgType, web
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from aiohttp import web
+from msgspec.structs import replace
 
 from libs.common.clock import SystemClock
 from libs.common.errors import OutcomeUnknown, Rejected, Retryable
-from libs.common.messages import ApprovedOrder, OrderType, Side, TimeInForce
-from services.execution.auth import Signer
-from services.execution.inputs import VenueOrder
-from services.execution.venue import BASE, CoinbaseVenue, create_body
+from libs.common.messages import Balance, OrderType, TimeInForce
+from services.execution.rest import BASE
 from tests.conftest import free_port
+from tests.execution.fake_venue import CREATED, KEY, ORDER, Handler, answering, client, hangs, place, resets, venue_that
 
-KEY = generate_private_key(SECP256R1())
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-ORDER = ApprovedOrder(
-    client_order_id="c1",
-    product_id="BTC-USD",
-    side=Side.BUY,
-    order_type=OrderType.MARKET,
-    time_in_force=TimeInForce.IOC,
-    quantity=Decimal("0.00000100"),
-    limit_price=None,
-    reduce_only=False,
+SINCE = datetime(2026, 3, 1, 12, tzinfo=UTC)
+RESTING = replace(
+    ORDER, order_type=OrderType.LIMIT, time_in_force=TimeInForce.GTC, limit_price=Decimal(90), quantity=Decimal(2)
 )
-CREATED = {"success": True, "success_response": {"order_id": "v1"}}
 
 
-def client(url: str) -> CoinbaseVenue:
-    websocket_url = url.replace("http", "ws") + "/ws"
-    return CoinbaseVenue(url, websocket_url, Signer("name", KEY, 60), SystemClock(), timeout_seconds=0.3)
+def order(number: int, **fields: object) -> dict[str, object]:
+    told = {"order_id": f"v{number}", "client_order_id": f"c{number}", "product_id": "BTC-USD", "side": "BUY"}
+    return {**told, "status": "OPEN", "filled_size": "0", **fields}
 
 
-@asynccontextmanager
-async def venue_that(handler: Handler) -> AsyncIterator[CoinbaseVenue]:
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", handler)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    port = free_port()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
-    venue = client(f"http://127.0.0.1:{port}")
-    yield venue
-    await venue.close()
-    await runner.cleanup()
-
-
-async def place(venue: CoinbaseVenue) -> str:
-    return await venue.place(ORDER, lambda expires_at: None)
-
-
-def answering(body: object, status: int = 200) -> Handler:
-    async def answer(request: web.Request) -> web.Response:
-        if isinstance(body, str):
-            return web.Response(text=body, status=status)
-        return web.json_response(body, status=status)
-
-    return answer
+def fill(number: int, order_id: str = "v1") -> dict[str, object]:
+    told = {"entry_id": f"e{number}", "trade_id": f"t{number}", "order_id": order_id, "product_id": "BTC-USD"}
+    return {**told, "trade_time": "2026-03-01T12:00:00Z", "price": "10", "size": "1", "commission": "0", "side": "BUY"}
 
 
 async def test_an_accepted_order_gives_the_venues_id_and_tells_when_its_token_dies() -> None:
     told: list[datetime] = []
-    async with venue_that(answering(CREATED)) as venue:
+    async with venue_that(answering(CREATED)) as (venue, _):
         assert await venue.place(ORDER, told.append) == "v1"
     assert 55 < (told[0] - SystemClock().wall()).total_seconds() <= 60
 
@@ -87,42 +51,43 @@ async def test_every_request_is_signed_for_its_own_method_host_and_path_without_
         seen.append(request.path_qs)
         return web.json_response({"orders": [], "has_next": False, "cursor": ""})
 
-    async with venue_that(check) as venue:
-        assert await venue.find("c1", "BTC-USD", SystemClock().wall()) is None
+    async with venue_that(check) as (venue, _):
+        assert await venue.find("c1", "BTC-USD", SINCE) is None
     assert urlsplit(seen[0]).path == f"{BASE}/orders/historical/batch"
     assert "product_ids=BTC-USD" in seen[0]
 
 
-async def hangs(request: web.Request) -> web.Response:
-    await asyncio.Event().wait()
-    return web.Response()
+UNANSWERED = {
+    "timeout": hangs,
+    "reset": resets,
+    "502 HTML": answering("<html>bad gateway</html>", 502),
+    "500": answering("", 500),
+    "200 HTML": answering("<html>", 200),
+    "408": answering("", 408),
+    "redirect": answering("", 302, Location="/"),
+}
+UNCLEAR = {
+    "no id": answering({"success": True}, 200),
+    "another order": answering({"success": True, "success_response": {"order_id": "v1", "side": "SELL"}}),
+    "duplicate id": answering({"success": False, "error_response": {"error": "DUPLICATE_CLIENT_ORDER_ID"}}),
+    "duplicate id in a 400": answering({"error": "DUPLICATE_CLIENT_ORDER_ID"}, 400),
+}
 
 
-async def resets(request: web.Request) -> web.Response:
-    assert request.transport is not None
-    request.transport.abort()
-    return web.Response()
-
-
-@pytest.mark.parametrize(
-    "handler",
-    [
-        hangs,
-        resets,
-        answering("<html>bad gateway</html>", 502),
-        answering("", 500),
-        answering("<html>", 200),
-        answering({"success": True}, 200),
-        answering({"success": False, "error_response": {"error": "DUPLICATE_CLIENT_ORDER_ID"}}),
-        answering({"error": "DUPLICATE_CLIENT_ORDER_ID"}, 400),
-        answering("", 408),
-    ],
-    ids=["timeout", "reset", "502 HTML", "500", "200 HTML", "no id", "duplicate id", "duplicate id in a 400", "408"],
-)
-async def test_an_order_without_a_readable_answer_has_an_unknown_outcome(handler: Handler) -> None:
-    async with venue_that(handler) as venue:
+@pytest.mark.parametrize("answer", [*UNANSWERED.values(), *UNCLEAR.values()], ids=[*UNANSWERED, *UNCLEAR])
+async def test_an_order_without_a_readable_answer_has_an_unknown_outcome_and_is_sent_once(answer: Handler) -> None:
+    async with venue_that(answer) as (venue, script):
         with pytest.raises(OutcomeUnknown):
             await place(venue)
+    assert len(script.requests) == 1
+
+
+@pytest.mark.parametrize("answer", UNANSWERED.values(), ids=UNANSWERED.keys())
+async def test_an_edit_without_a_readable_answer_has_an_unknown_outcome_and_is_sent_once(answer: Handler) -> None:
+    async with venue_that(answer) as (venue, script):
+        with pytest.raises(OutcomeUnknown):
+            await venue.edit("v1", RESTING, lambda expires_at: None)
+    assert script.bodies == [{"order_id": "v1", "price": "90", "size": "2"}]
 
 
 async def test_an_order_that_could_not_even_connect_was_certainly_not_sent() -> None:
@@ -132,77 +97,52 @@ async def test_an_order_that_could_not_even_connect_was_certainly_not_sent() -> 
     await venue.close()
 
 
-async def test_too_many_requests_was_certainly_not_done() -> None:
-    async with venue_that(answering({"errors": []}, 429)) as venue:
+async def test_too_many_requests_was_certainly_not_done_and_an_order_is_not_repeated() -> None:
+    async with venue_that(answering({"errors": []}, 429)) as (venue, script):
         with pytest.raises(Retryable):
             await place(venue)
+    assert len(script.requests) == 1
 
 
-@pytest.mark.parametrize("status", [400, 403, 404])
+@pytest.mark.parametrize("status", [400, 403, 404, 422])
 async def test_a_definite_refusal_is_final(status: int) -> None:
-    async with venue_that(answering({"error": "INVALID_ARGUMENT"}, status)) as venue:
+    async with venue_that(answering({"error": "INVALID_ARGUMENT"}, status)) as (venue, script):
         with pytest.raises(Rejected, match=f"HTTP_{status}"):
             await place(venue)
-
-
-async def test_a_401_is_tried_once_more_with_a_fresh_token() -> None:
-    tokens: list[str] = []
-
-    async def once(request: web.Request) -> web.Response:
-        tokens.append(request.headers["Authorization"])
-        return web.Response(text="Unauthorized\n", status=401) if len(tokens) == 1 else web.json_response(CREATED)
-
-    async with venue_that(once) as venue:
-        assert await place(venue) == "v1"
-    assert len(set(tokens)) == 2
-
-    async with venue_that(answering("Unauthorized\n", 401)) as venue:
-        with pytest.raises(Rejected, match="HTTP_401"):
-            await place(venue)
+        with pytest.raises(Rejected, match=f"HTTP_{status}"):
+            await venue.order("v1")
+    assert len(script.requests) == 2
 
 
 async def test_every_page_of_the_listing_is_read_before_an_order_counts_as_missing() -> None:
-    def order(number: int) -> dict[str, str]:
-        return {
-            "order_id": f"v{number}",
-            "client_order_id": f"c{number}",
-            "product_id": "BTC-USD",
-            "side": "BUY",
-            "status": "OPEN",
-        }
-
     async def pages(request: web.Request) -> web.Response:
         number = int(request.query.get("cursor", "0"))
         more = number < 3
         return web.json_response({"orders": [order(number)], "has_next": more, "cursor": str(number + 1)})
 
-    async with venue_that(pages) as venue:
-        found = await venue.find("c3", "BTC-USD", SystemClock().wall())
+    async with venue_that(pages) as (venue, _):
+        found = await venue.find("c3", "BTC-USD", SINCE)
         assert found is not None
         assert found.venue_order_id == "v3"
-        assert await venue.find("c9", "BTC-USD", SystemClock().wall()) is None
+        assert await venue.find("c9", "BTC-USD", SINCE) is None
 
 
 async def test_pages_that_go_round_in_a_circle_are_no_answer() -> None:
-    async with venue_that(answering({"orders": [], "has_next": True, "cursor": "1"})) as venue:
+    async with venue_that(answering({"orders": [], "has_next": True, "cursor": "1"})) as (venue, _):
         with pytest.raises(OutcomeUnknown, match="came twice"):
-            await venue.find("c1", "BTC-USD", SystemClock().wall())
+            await venue.find("c1", "BTC-USD", SINCE)
 
 
 async def test_a_request_is_not_sent_when_the_caller_no_longer_allows_it() -> None:
-    calls: list[str] = []
-
-    async def count(request: web.Request) -> web.Response:
-        calls.append(request.path)
-        return web.json_response(CREATED)
-
     def stop(expires_at: datetime) -> None:
         raise Retryable("the lease is gone")
 
-    async with venue_that(count) as venue:
+    async with venue_that(answering(CREATED)) as (venue, script):
         with pytest.raises(Retryable):
             await venue.place(ORDER, stop)
-    assert calls == []
+        with pytest.raises(Retryable):
+            await venue.edit("v1", RESTING, stop)
+    assert script.requests == []
 
 
 async def test_a_page_that_fails_in_the_middle_of_a_listing_is_no_answer() -> None:
@@ -211,61 +151,153 @@ async def test_a_page_that_fails_in_the_middle_of_a_listing_is_no_answer() -> No
             return web.Response(status=503)
         return web.json_response({"orders": [], "has_next": True, "cursor": "1"})
 
-    async with venue_that(half) as venue:
+    async with venue_that(half) as (venue, _):
         with pytest.raises(OutcomeUnknown):
-            await venue.find("c1", "BTC-USD", SystemClock().wall())
+            await venue.find("c1", "BTC-USD", SINCE)
+        with pytest.raises(OutcomeUnknown):
+            await venue.listing(SINCE)
 
 
-async def test_the_user_channel_comes_back_after_garbage_an_error_frame_and_a_closed_socket() -> None:
-    connections = 0
-
-    async def user(request: web.Request) -> web.StreamResponse:
-        nonlocal connections
-        connections += 1
-        socket = web.WebSocketResponse()
-        await socket.prepare(request)
-        subscribed = json.loads((await socket.receive()).data)
-        assert subscribed["channel"] == "heartbeats"
-        if connections == 1:
-            await socket.send_str("garbage")
-        elif connections == 2:
-            await socket.send_json({"type": "error", "message": "authentication failure"})
-        elif connections == 3:
-            await socket.close()
-        else:
-            update = {
-                "order_id": "v1",
-                "client_order_id": "c1",
-                "product_id": "BTC-USD",
-                "order_side": "BUY",
-                "status": "FILLED",
-                "cumulative_quantity": "1",
-            }
-            await socket.send_json({"channel": "user", "events": [{"type": "update", "orders": [update]}]})
-        while (await socket.receive()).type is WSMsgType.TEXT:
-            pass
-        return socket
-
-    async with venue_that(user) as venue:
-        updates: list[VenueOrder | None] = []
-        async with asyncio.timeout(10):
-            async for update in venue.user_updates():
-                updates.append(update)
-                if update is not None:
-                    break
-    assert connections == 4
-    assert [update and update.client_order_id for update in updates] == [None, None, None, None, "c1"]
-    assert venue.answers["user_channel_lost"] == 3
+def listed(*orders: dict[str, object]) -> Handler:
+    return answering({"orders": orders, "has_next": False, "cursor": ""})
 
 
-def test_the_four_kinds_of_order_have_the_venues_bodies_with_plain_numbers() -> None:
-    def configuration(**changes: object) -> object:
-        import msgspec
+async def test_a_listing_is_waiting_and_open_orders_then_all_since_a_time_then_fills_since_then() -> None:
+    fills = answering({"fills": [fill(1), fill(2)], "cursor": ""})
+    newest = order(2, status="FILLED")
+    async with venue_that(listed(order(1)), listed(order(2), order(3)), listed(newest), fills) as (venue, script):
+        listing = await venue.listing(SINCE)
+    assert [(told.venue_order_id, told.status_word) for told in listing.orders] == [
+        ("v1", "OPEN"),
+        ("v2", "FILLED"),  # as it was read last
+        ("v3", "OPEN"),
+    ]
+    assert [told.entry_id for told in listing.fills] == ["e1", "e2"]
+    asked = [sorted(request.query.items()) for request in script.requests]
+    limit, since = ("limit", "250"), "2026-03-01T12:00:00.000000Z"
+    assert asked == [
+        [limit, ("order_status", "PENDING"), ("order_status", "QUEUED")],
+        [limit, ("order_status", "OPEN")],
+        [limit, ("start_date", since)],
+        [limit, ("start_sequence_timestamp", since)],  # List Fills ignores start_date
+    ]
 
-        return create_body(msgspec.structs.replace(ORDER, **changes))["order_configuration"]
 
-    limit = {"order_type": OrderType.LIMIT, "limit_price": Decimal("1E+5")}
-    assert configuration() == {"market_market_ioc": {"base_size": "0.00000100"}}
-    assert configuration(**limit) == {"sor_limit_ioc": {"base_size": "0.00000100", "limit_price": "100000"}}
-    gtc = configuration(**limit, time_in_force=TimeInForce.GTC)
-    assert gtc == {"limit_limit_gtc": {"base_size": "0.00000100", "limit_price": "100000"}}
+async def test_an_order_and_its_fills_stop_at_what_the_order_says_and_leave_out_those_of_others() -> None:
+    first = answering({"fills": [fill(1), fill(9, "v9"), fill(2)], "cursor": "1"})
+    told = answering({"order": order(1, filled_size="2", status="FILLED")})
+    async with venue_that(told, first) as (venue, script):
+        found, fills = await venue.order("v1")
+    assert found.filled_qty == 2
+    assert [each.entry_id for each in fills] == ["e1", "e2"]
+    assert len(script.requests) == 2
+
+
+async def test_an_open_order_without_fills_is_one_request() -> None:
+    async with venue_that(answering({"order": order(1)})) as (venue, script):
+        assert (await venue.order("v1"))[1] == []
+    assert len(script.requests) == 1
+
+
+async def test_an_id_from_outside_cannot_name_another_path() -> None:
+    async with venue_that(answering("", 404)) as (venue, script):
+        with pytest.raises(Rejected, match="HTTP_404"):
+            await venue.order("../../accounts?x=1")
+    assert script.requests[0].raw_path == f"{BASE}/orders/historical/..%2F..%2Faccounts%3Fx%3D1"
+
+
+async def test_cancels_go_in_chunks_of_a_hundred_each_id_once_and_an_empty_one_never() -> None:
+    async def cancel(request: web.Request) -> web.Response:
+        results = [
+            {"order_id": key, "success": key != "v150", "failure_reason": "UNKNOWN_CANCEL_FAILURE_REASON"}
+            for key in (await request.json())["order_ids"]
+            if key != "v160"
+        ]
+        return web.json_response({"results": results})
+
+    async with venue_that(cancel) as (venue, script):
+        refused = await venue.cancel([f"v{number}" for number in range(250)] + ["", "v0"])
+        assert refused == {
+            "": "NO_ORDER_ID",
+            "v150": "UNKNOWN_CANCEL_FAILURE_REASON",
+            "v160": "NOT_MENTIONED",
+        }
+        assert await venue.cancel([""]) == {"": "NO_ORDER_ID"}
+        assert await venue.cancel([]) == {}
+    sizes = [len(body["order_ids"]) for body in script.bodies if isinstance(body, dict)]
+    assert sizes == [100, 100, 50]
+
+
+async def test_a_preview_is_sent_without_a_client_order_id() -> None:
+    preview = {"order_total": "10", "commission_total": "1", "errs": []}
+    async with venue_that(answering(preview)) as (venue, script):
+        assert (await venue.preview(ORDER)).order_total == 10
+        assert (await venue.preview_edit("v1", RESTING)).commission_total == 1
+    assert [request.path for request in script.requests] == [f"{BASE}/orders/preview", f"{BASE}/orders/edit_preview"]
+    assert "client_order_id" not in str(script.bodies[0])
+
+
+PARTS = {
+    "/accounts": {"accounts": [{"currency": "USD", "available_balance": {"value": "5"}, "hold": {"value": "1"}}]},
+    "/transaction_summary": {
+        "total_volume": 1.5,
+        "total_fees": 0,
+        "fee_tier": {"taker_fee_rate": "0.012", "maker_fee_rate": "0.006"},
+    },
+    "/key_permissions": {"can_view": True, "can_trade": True, "can_transfer": False, "portfolio_uuid": "p"},
+    "/portfolios": {"portfolios": [{"uuid": "p", "name": "Default", "type": "DEFAULT"}]},
+}
+NAMES = {"/accounts": "balances", "/transaction_summary": "fee_tier", "/key_permissions": "permissions"}
+
+
+def account_without(failed: str, **headers: str) -> Handler:
+    async def answer(request: web.Request) -> web.Response:
+        path = request.path.removeprefix(BASE)
+        if path == failed:
+            return web.Response(text="<html>", status=503)
+        return web.json_response(PARTS[path], headers=headers)
+
+    return answer
+
+
+async def tells_time(request: web.Request) -> web.Response:
+    millis = int(SystemClock().wall().timestamp() * 1000)
+    return web.json_response({"iso": "", "epochSeconds": "", "epochMillis": str(millis)})
+
+
+async def test_an_account_tells_every_part() -> None:
+    headers = {"x-ratelimit-limit": "30", "x-ratelimit-remaining": "27"}
+    async with venue_that(account_without("", **headers), time=tells_time) as (venue, _):
+        parts = await venue.account()
+    assert parts.unavailable == {}
+    assert parts.balances is not None
+    assert parts.balances == {"USD": Balance(available=Decimal(5), hold=Decimal(1))}
+    assert parts.fee_tier is not None
+    assert parts.fee_tier.total_volume == Decimal("1.5")
+    assert parts.permissions is not None
+    assert parts.permissions.can_trade
+    assert parts.portfolios is not None
+    assert parts.portfolios[0].uuid == "p"
+    assert parts.limits is not None
+    assert (parts.limits.limit, parts.limits.remaining) == (30, 27)
+    assert parts.server_time is not None
+    assert abs(parts.server_time - SystemClock().wall()) < timedelta(seconds=5)
+
+
+@pytest.mark.parametrize("path", PARTS)
+async def test_a_part_of_the_account_that_fails_is_named_and_takes_no_other_with_it(path: str) -> None:
+    async with venue_that(account_without(path), time=tells_time) as (venue, _):
+        parts = await venue.account()
+    name = NAMES.get(path, path.strip("/"))
+    assert getattr(parts, name) is None
+    assert parts.unavailable == {
+        name: "503 from the venue",
+        "limits": "the venue's answers carry no x-ratelimit headers",
+    }
+
+
+async def test_a_venue_that_does_not_tell_its_time_is_no_part_of_the_account() -> None:
+    async with venue_that(account_without("")) as (venue, _):
+        parts = await venue.account()
+    assert parts.server_time is None
+    assert "404" in parts.unavailable["server_time"]

@@ -155,8 +155,21 @@ def feed(at: float, state: m.Feed = m.Feed.LIVE, product_id: str = BTC) -> m.Fee
     )
 
 
-def account(at: float) -> m.Account:
-    return m.Account(
+FOREIGN = m.ForeignOrder(
+    venue_order_id="v-9",
+    client_order_id="by hand",
+    product_id=ETH,
+    side=m.Side.SELL,
+    status="OPEN",
+    quantity=Decimal("0.25"),
+    filled_qty=Decimal(0),
+    limit_price=Decimal("4100.5"),
+)
+
+
+def account(at: float, **changes: Any) -> m.Account:
+    """The venue's limits could not be read; everything else is there."""
+    snapshot = m.Account(
         id="account",
         at=t(at),
         sent_at=t(at),
@@ -165,7 +178,22 @@ def account(at: float) -> m.Account:
         maker_fee_rate=Decimal("0.004"),
         settled=True,
         ledger_sequence=1,
+        opening={"USD": Decimal("100000")},
+        fee_tier=m.FeeTier(
+            pricing_tier="Intro 1",
+            taker_fee_rate=Decimal("0.006"),
+            maker_fee_rate=Decimal("0.004"),
+            total_volume=Decimal("1250.5"),
+            total_fees=Decimal("7.5"),
+        ),
+        permissions=m.Permissions(can_view=True, can_trade=True, can_transfer=False, portfolio_uuid="p-1"),
+        portfolios=(m.Portfolio(uuid="p-1", name="Default", type="DEFAULT"),),
+        unavailable={"limits": "HTTP 503"},
+        foreign_orders=(FOREIGN,),
+        foreign_fills=2,
+        reconciled_at=t(at - 1),
     )
+    return msgspec.structs.replace(snapshot, **changes)
 
 
 def risk(at: float, **changes: Any) -> m.RiskFigures:

@@ -29,11 +29,14 @@ from tests.exporter.builders import PLAYBOOK_NAMES, Rig, full_story
 WRITES = "perps_exporter_metrics_file_writes_total{outcome=%s}"
 
 
-async def test_the_file_holds_the_document(tmp_path: Path) -> None:
+async def test_the_files_hold_the_documents(tmp_path: Path) -> None:
     rig = Rig().feed(*full_story()).at(10)
     path = tmp_path / "data" / "perps_bot" / "dev" / "metrics.json"
     await rig.exporter.write(path)
     assert msgspec.json.decode(path.read_bytes()) == rig.document()
+    beside = msgspec.json.decode((path.parent / "account.json").read_bytes())
+    assert beside == rig.document()["account_snapshot"]
+    assert beside["balances"] == {"USD": {"available": 70000, "hold": 0}}
     assert rig.scrape()[WRITES % "ok"] == 1
 
 
@@ -57,6 +60,21 @@ def test_a_reader_never_sees_a_part_of_the_file(tmp_path: Path) -> None:
     writer.join()
     assert reads > 10
     assert [entry.name for entry in tmp_path.iterdir()] == ["metrics.json"]
+
+
+async def test_before_any_snapshot_the_account_file_says_so(tmp_path: Path) -> None:
+    await Rig().exporter.write(tmp_path / "metrics.json")
+    told = msgspec.json.decode((tmp_path / "account.json").read_bytes())
+    assert (told["balances"], told["unavailable"]["balances"]) == (None, "no account snapshot yet")
+
+
+async def test_an_account_file_that_cannot_be_written_is_a_failed_write(tmp_path: Path) -> None:
+    rig = Rig()
+    (tmp_path / "account.json").mkdir()
+    await rig.exporter.write(tmp_path / "metrics.json")
+    samples = rig.scrape()
+    assert (samples[WRITES % "failed"], WRITES % "ok" in samples) == (1, False)
+    assert (tmp_path / "metrics.json").is_file()
 
 
 async def test_a_failed_write_is_counted_and_told_once_and_does_not_end_the_service(
@@ -83,7 +101,7 @@ async def test_the_file_is_written_again_although_nothing_happens(tmp_path: Path
     path = tmp_path / "metrics.json"
     failures: list[BaseException] = []
     tasks = AsyncioTasks(failures.append)
-    tasks.spawn(rig.exporter.keep_file(path, tasks, 0.005), "file")
+    tasks.spawn(rig.exporter.keep_files(path, tasks, 0.005), "files")
     async with asyncio.timeout(5):
         await staleness_reaches(rig, path, 10)
         await staleness_reaches(rig, path, 500)

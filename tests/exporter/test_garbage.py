@@ -9,8 +9,10 @@ import msgspec
 import pytest
 
 from libs.common import messages as m
+from libs.common.subjects import decode, subject_of
 from tests.exporter.builders import (
     BTC,
+    FOREIGN,
     RECOVERED,
     Rig,
     account,
@@ -30,23 +32,37 @@ NAIVE = datetime(2025, 3, 1)  # noqa: DTZ001 - what a time without its zone deco
 NAN, SIGNALLING, ENDLESS, HUGE = Decimal("NaN"), Decimal("sNaN"), Decimal("Infinity"), Decimal("1E+999999")
 LOST = m.Position(quantity=SIGNALLING, avg_price=None, realized_pnl=Decimal(0), fees=Decimal(0))
 
-GARBAGE = [
+# The bus lets none of these through, so that the core need not look for them.
+UNSOUND = [
     msgspec.structs.replace(mark(1), received_at=NAIVE),
     msgspec.structs.replace(mark(1), sent_at=NAIVE),
     msgspec.structs.replace(mark(1), mid=NAN),
     msgspec.structs.replace(decision(mark(1), 1), mark_at=NAIVE),
-    msgspec.structs.replace(fill("f", 1), price=HUGE, size=HUGE),
     msgspec.structs.replace(fill("f", 1), price=SIGNALLING),
     msgspec.structs.replace(order("a", 1, m.OrderStatus.FILLED, 1), filled_qty=NAN),
     msgspec.structs.replace(verdict("a", 1), expires_at=NAIVE),
-    msgspec.structs.replace(account(1), balances={"USD": m.Balance(available=ENDLESS, hold=Decimal(0))}),
+    account(1, balances={"USD": m.Balance(available=ENDLESS, hold=Decimal(0))}),
+    account(1, foreign_orders=(msgspec.structs.replace(FOREIGN, quantity=NAN),)),
+    account(1, reconciled_at=NAIVE),
     risk(1, equity=SIGNALLING),
     risk(1, daily_loss=NAN),
     risk(1, positions={BTC: LOST}),
     risk(1, drift={"BTC": ENDLESS}),
     status("risk", 1, last_input_at=NAIVE),
+]
+GARBAGE = [
+    msgspec.structs.replace(fill("f", 1), price=HUGE, size=HUGE),
+    account(1, foreign_orders=(msgspec.structs.replace(FOREIGN, quantity=HUGE),)),
+    risk(1, equity=HUGE),
+    risk(1, drift={"BTC": 1 / HUGE}),
     status("somebody", 1),
 ]
+
+
+@pytest.mark.parametrize("message", UNSOUND, ids=lambda message: type(message).__name__)
+def test_what_is_no_number_and_no_time_does_not_get_through_the_bus(message: m.Message) -> None:
+    with pytest.raises(msgspec.DecodeError, match="number that is none"):
+        decode(subject_of(message), msgspec.json.encode(message))
 
 
 @pytest.mark.parametrize("message", GARBAGE, ids=lambda message: type(message).__name__)

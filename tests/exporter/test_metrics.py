@@ -5,6 +5,7 @@ from decimal import Decimal
 import pytest
 
 from libs.common import messages as m
+from services.exporter.figures import ACCOUNT_PARTS
 from tests.exporter.builders import (
     ETH,
     PLAYBOOK_NAMES,
@@ -18,6 +19,7 @@ from tests.exporter.builders import (
     order,
     risk,
     status,
+    t,
     trading,
 )
 
@@ -127,6 +129,67 @@ def test_positions_and_drift_come_per_product_and_currency() -> None:
     assert samples["perps_bot_position_quantity{product=BTC-USD}"] == 0.5
     assert samples["perps_bot_position_quantity{product=ETH-USD}"] == 0
     assert samples["perps_bot_account_drift{currency=BTC}"] == 0.01
+
+
+def test_a_failed_part_of_the_account_is_told_and_has_no_figure() -> None:
+    samples = Rig().feed(account(1)).at(2).scrape()
+    failed = {part: samples[f"perps_bot_account_part_unavailable{{part={part}}}"] for part in ACCOUNT_PARTS}
+    assert failed == dict.fromkeys(ACCOUNT_PARTS, 0) | {"limits": 1}
+    bare = account(1, permissions=None, foreign_orders=None, taker_fee_rate=None, maker_fee_rate=None)
+    samples = Rig().feed(bare).at(2).scrape()
+    names = ("perps_bot_fee_rate", "perps_bot_key_permission", "perps_bot_foreign_open_orders")
+    assert [name for name in samples if name.startswith(names)] == []
+    assert samples["perps_bot_account_part_unavailable{part=permissions}"] == 1
+    assert samples["perps_bot_account_part_unavailable{part=foreign_orders}"] == 1
+
+
+def test_parts_that_are_not_on_the_list_make_no_series() -> None:
+    samples = Rig().feed(account(1, unavailable={"weather": "rain"})).at(2).scrape()
+    assert "perps_bot_account_part_unavailable{part=weather}" not in samples
+
+
+def test_the_account_s_fees_permissions_and_foreign_orders_are_exported() -> None:
+    samples = Rig().feed(account(1)).at(2).scrape()
+    assert samples["perps_bot_fee_rate{side=taker}"] == 0.006
+    assert samples["perps_bot_fee_rate{side=maker}"] == 0.004
+    assert samples["perps_bot_key_permission{permission=trade}"] == 1
+    assert samples["perps_bot_key_permission{permission=transfer}"] == 0
+    assert samples["perps_bot_foreign_open_orders"] == 1
+    assert samples["perps_bot_foreign_fills"] == 2
+
+
+def test_an_account_that_is_old_exports_its_age_and_nothing_else() -> None:
+    samples = Rig().feed(account(1)).at(901.5).scrape()
+    assert samples["perps_bot_telemetry_account_age_seconds"] == 900.5
+    assert samples["perps_bot_reconciliation_age_seconds"] == 901.5
+    gone = ("perps_bot_account_part", "perps_bot_foreign", "perps_bot_fee_rate", "perps_bot_key_permission")
+    assert [name for name in samples if name.startswith(gone)] == []
+
+
+def test_nothing_is_said_of_an_account_that_nobody_has_read() -> None:
+    samples = Rig().at(2).scrape()
+    assert [name for name in samples if "account_part" in name or "foreign" in name or "reconciliation" in name] == []
+
+
+def test_the_age_of_the_reconciliation_is_wall_time_and_in_a_replay_market_time() -> None:
+    live = Rig().feed(account(8, reconciled_at=t(5)))
+    assert live.at(10).scrape()["perps_bot_reconciliation_age_seconds"] == 5
+    replay = Rig(replay=True).feed(account(8, reconciled_at=t(5))).at(10_000)
+    assert replay.scrape()["perps_bot_reconciliation_age_seconds"] == 3
+    never = Rig().feed(account(8, reconciled_at=None)).at(10).scrape()
+    assert "perps_bot_reconciliation_age_seconds" not in never
+
+
+def test_an_order_whose_edit_is_under_way_is_open_and_neither_sent_again_nor_finished() -> None:
+    rig = Rig().feed(RECOVERED, order("a", 1, m.OrderStatus.SUBMITTING, 1), order("a", 2, m.OrderStatus.ACCEPTED, 2))
+    rig.feed(order("a", 3, m.OrderStatus.PENDING_UPDATE, 3), order("a", 4, m.OrderStatus.PARTIALLY_FILLED, 4, "0.1"))
+    rig.feed(order("a", 5, m.OrderStatus.PENDING_UPDATE, 5))
+    samples = rig.scrape()
+    assert (samples["perps_bot_open_orders"], samples["perps_bot_orders_submitted_total"]) == (1, 1)
+    assert {samples[f"perps_bot_orders_finished_total{{status={status}}}"] for status in m.TERMINAL} == {0}
+    assert rig.document()["orders"]["open"][0]["status"] == "PENDING_UPDATE"
+    done = rig.feed(order("a", 6, m.OrderStatus.FILLED, 6, "0.5")).scrape()
+    assert (done["perps_bot_open_orders"], done["perps_bot_orders_finished_total{status=FILLED}"]) == (0, 1)
 
 
 def test_exactly_one_trading_state_is_in_force() -> None:

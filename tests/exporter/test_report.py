@@ -59,7 +59,7 @@ def test_the_document_has_the_playbook_s_figures_under_their_metric_names() -> N
 
 def test_the_document_knows_nothing_before_anything_was_told() -> None:
     document = Rig().at(3).document()
-    unknown = ("equity", "positions", "order_stats", "open_orders", "uptime_seconds", "account_snapshot")
+    unknown = ("equity", "positions", "order_stats", "open_orders", "uptime_seconds")
     assert [document[key] for key in unknown] == [None] * len(unknown)
     assert set(document["metrics"].values()) == {None}
     assert [document[key] for key in ("trading", "risk", "orders", "fills")] == [None] * 4
@@ -87,6 +87,37 @@ def test_an_old_mark_and_an_old_account_are_marked() -> None:
     assert (fresh["feed"][BTC]["stale"], late["feed"][BTC]["stale"]) == (False, True)
     assert (fresh["account_snapshot"]["stale"], late["account_snapshot"]["stale"]) == (False, True)
     assert late["feed"][ETH]["staleness_seconds"] is None
+
+
+def test_the_account_is_told_in_all_its_parts() -> None:
+    told = Rig().feed(account(1)).at(11).document()["account_snapshot"]
+    assert (told["timestamp"], told["age_seconds"], told["stale"]) == ("2025-03-01T12:00:01Z", 10, False)
+    assert told["fee_tier"]["pricing_tier"] == "Intro 1"
+    assert (told["permissions"]["can_trade"], told["permissions"]["can_transfer"]) == (True, False)
+    assert [portfolio["name"] for portfolio in told["portfolios"]] == ["Default"]
+    assert (told["opening"], told["settled"]) == ({"USD": 100000}, True)
+    assert (
+        told["foreign_orders"][0] | {"limit_price": 4100.5, "client_order_id": "by hand"} == told["foreign_orders"][0]
+    )
+    assert (told["foreign_fills"], told["reconciled_at"]) == (2, "2025-03-01T12:00:00Z")
+    assert (told["limits"], told["unavailable"]) == (None, {"limits": "HTTP 503"})
+
+
+def test_before_the_first_snapshot_every_part_of_the_account_is_null_and_says_why() -> None:
+    told = Rig().at(3).document()["account_snapshot"]
+    parts = ("balances", "fee_tier", "permissions", "portfolios", "limits", "foreign_orders")
+    assert told["unavailable"] == dict.fromkeys(parts, "no account snapshot yet")
+    others = {name: value for name, value in told.items() if name not in ("unavailable", "stale")}
+    assert set(others.values()) == {None}
+
+
+def test_a_part_that_was_never_read_is_unavailable_although_nothing_failed() -> None:
+    rig = Rig().feed(account(1, foreign_orders=None, unavailable={"server_time": "timeout"}))
+    assert rig.document()["account_snapshot"]["unavailable"] == {
+        "limits": "not read yet",
+        "foreign_orders": "not read yet",
+        "server_time": "timeout",
+    }
 
 
 @pytest.mark.parametrize(
@@ -171,7 +202,7 @@ def test_every_field_of_the_page_is_in_the_document() -> None:
 
 def test_every_field_of_the_page_s_tables_is_in_the_document() -> None:
     document = Rig().feed(*full_story()).at(10).document()
-    assert len(patterns()) == 6
+    assert len(patterns()) == 7
     for where, markup in patterns():
         rows = rows_of(document, where)
         assert rows, f"the story leaves {where} empty"

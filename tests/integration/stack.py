@@ -12,7 +12,9 @@ from decimal import Decimal
 from pathlib import Path
 
 import httpx
+from msgspec import Struct
 
+from cli.coinbase import open_venue
 from cli.operator import connected
 from cli.plan import make_plan, own_ports
 from cli.stack import Stack
@@ -20,10 +22,6 @@ from libs.common import messages as m
 from libs.common.bus import Delivery
 from libs.common.clock import SystemClock
 from libs.common.nats_bus import NatsBus
-from services.execution import parse
-from services.execution.auth import load_signer
-from services.execution.inputs import VenueFill
-from services.execution.venue import CoinbaseVenue
 
 BUSY = {
     "PERPS_MARKET_GRANULARITY": "1s",
@@ -32,6 +30,33 @@ BUSY = {
     "PERPS_RISK_ORDERS_PER_MINUTE_MAX": "10000",
     "PERPS_RISK_DAILY_LOSS_LIMIT": "1000000",
 }
+
+# Nothing is traded but what the operator asks for, as often as he likes.
+QUIET = {
+    "PERPS_STRATEGY_NAME": "tests.integration.quiet:Quiet",
+    "PERPS_STRATEGY_TRAILING_STOP_PERCENT": "99",  # it is the core's own, whatever the plug-in wants
+    "PERPS_RISK_ORDERS_PER_MINUTE_MAX": "10000",
+    "PERPS_RISK_DAILY_LOSS_LIMIT": "1000000",
+}
+
+
+class Audit(Struct, frozen=True):
+    """Our books against the venue's account, at rest. Orders and fills by their ids, currencies by their names."""
+
+    orders: dict[str, int]  # how many orders the venue has under each client order id
+    fills: dict[str, str]  # client order id of each of the venue's fills
+    lost: tuple[str, ...]  # fills that the venue has and we have not, or otherwise
+    doubled: tuple[str, ...]  # fills that we have counted more than once
+    invented: tuple[str, ...]  # fills that we have and the venue has not
+    unequal: dict[str, tuple[Decimal, Decimal]]  # what we hold by our books and what the venue says, where they differ
+    figures: m.RiskFigures
+
+    @property
+    def differences(self) -> list[str]:
+        orders = [f"order {key} {count} times" for key, count in self.orders.items() if count > 1]
+        found = {"lost": self.lost, "counted twice": self.doubled, "invented": self.invented}
+        fills = [f"{what}: {', '.join(names)}" for what, names in found.items() if names]
+        return orders + fills + [f"{name}: ours {o}, the venue's {v}" for name, (o, v) in self.unequal.items()]
 
 
 class System:
@@ -71,8 +96,7 @@ class System:
         return await self.bus.request("risk", name, m.Command(reason="test"), 5)
 
     async def settle(self) -> None:
-        """Trading halted, nothing in flight, and everybody has read the ledger."""
-        assert (await self.command("halt")).ok
+        """Nothing in flight, and everybody has read the ledger."""
         async with asyncio.timeout(60):
             quiet = 0
             while quiet < 3:
@@ -84,26 +108,13 @@ class System:
                 stable = end == (await self.ledger())[-1].sequence
                 quiet = quiet + 1 if stable and not any(reply.busy for reply in replies) else 0
 
-    async def venue_fills(self) -> list[VenueFill]:
-        """Every fill of the account, as the venue lists it."""
-        venue = self._venue()
-        found: list[VenueFill] = []
-        orders, cursor = [], ""
-        while True:
-            page, cursor = parse.parse_orders(await venue._read("/orders/historical/batch", {"limit": "250"}, cursor))
-            orders += page
-            if not cursor:
-                break
-        ids = Counter(order.client_order_id for order in orders)
-        assert [key for key, count in ids.items() if count > 1] == [], "an order was doubled"
-        for order in orders:
-            found += (await venue.order(order.venue_order_id))[1]
-        await venue.close()
-        return found
-
-    def _venue(self) -> CoinbaseVenue:
-        signer = load_signer(self.settings.key_file, 60)
-        return CoinbaseVenue(self.settings.venue.rest_url, self.settings.venue.user_ws_url, signer, SystemClock(), 10)
+    async def faults(self, **switches: object) -> dict[str, object]:
+        """Set the venue's fault switches that are named; gives all that are in force."""
+        async with httpx.AsyncClient() as client:
+            answer = await client.post(f"http://{self.settings.sim_url}/sim/faults", json=switches)
+            assert answer.status_code == 200, answer.text
+            found: dict[str, object] = answer.json()
+            return found
 
     async def venue_state(self) -> dict[str, object]:
         async with httpx.AsyncClient() as client:
@@ -116,20 +127,45 @@ class System:
             while not await condition():
                 await asyncio.sleep(0.1)
 
-    async def check_books(self) -> int:
-        """Every fill of the venue once on our ledger and the other way round; cash and coins equal. Gives the count."""
+    async def audit(self) -> Audit:
+        """Every order and fill of the account as the venue lists them, and its balances, against ours."""
         await self.settle()
-        ours, theirs = await self.fills(), await self.venue_fills()
-        assert max(Counter(fill.id for fill in ours).values(), default=1) == 1, "a fill was counted twice"
-        assert {fill.id: (fill.side, fill.price, fill.size, fill.fee) for fill in ours} == {
-            fill.entry_id: (fill.side, fill.price, fill.size, fill.fee) for fill in theirs
+        booked = await self.fills()
+        async with open_venue(self.settings) as venue:
+            orders = [order async for page in venue.orders() for order in page]
+            theirs = {fill.entry_id: fill async for page in venue.fills() for fill in page}
+        ids = {order.venue_order_id: order.client_order_id for order in orders}
+        told = {fill.id: (fill.side, fill.price, fill.size, fill.fee) for fill in booked}
+        lost = {
+            entry: fill
+            for entry, fill in theirs.items()
+            if told.get(entry) != (fill.side, fill.price, fill.size, fill.fee)
         }
-        books = (await self.figures()).books
+        figures = await self.figures()
         balances = (await self.venue_state())["balances"]
         assert isinstance(balances, dict)
-        for currency, balance in balances.items():
-            assert books.get(currency, Decimal(0)) == Decimal(balance["available"]) + Decimal(balance["hold"]), currency
-        return len(ours)
+        held = {name: Decimal(balance["available"]) + Decimal(balance["hold"]) for name, balance in balances.items()}
+        return Audit(
+            orders=Counter(ids.values()),
+            fills={entry: ids[fill.venue_order_id] for entry, fill in theirs.items()},
+            lost=tuple(lost),
+            doubled=tuple(entry for entry, count in Counter(fill.id for fill in booked).items() if count > 1),
+            invented=tuple(told.keys() - theirs.keys()),
+            unequal={
+                name: (ours, amount)
+                for name, amount in held.items()
+                if (ours := figures.books.get(name, Decimal(0))) != amount
+            },
+            figures=figures,
+        )
+
+    async def check_books(self) -> int:
+        """Halt, and find every fill of the venue once on our ledger and the other way round; cash and coins equal.
+        Gives the count of fills."""
+        assert (await self.command("halt")).ok
+        audit = await self.audit()
+        assert audit.differences == []
+        return len(audit.fills)
 
 
 @asynccontextmanager

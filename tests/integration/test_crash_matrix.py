@@ -59,6 +59,7 @@ async def test_everything_killed_at_once_comes_back_with_its_books(tmp_path: Pat
 async def test_running_again_goes_on_where_it_stopped(tmp_path: Path) -> None:
     async with running_system(tmp_path, BUSY) as system:
         await wait_for_fills(system, 4)
+        assert (await system.command("halt")).ok
         await system.settle()
         before = await system.figures()
         known = len(await system.fills())

@@ -76,6 +76,9 @@ class MemoryBus:
     async def last(self, kind: type[m.Message]) -> list[m.Message]:
         return []
 
+    async def since(self, kind: type[m.Message], moment: datetime | None) -> list[m.Message]:
+        return []
+
     async def candles(self, product_id: str, granularity: str) -> list[m.Message]:
         return []
 

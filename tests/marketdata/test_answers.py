@@ -76,6 +76,11 @@ def test_rules_that_nothing_can_be_rounded_to_are_rejected(others: dict[str, str
         parse_product(product_answer(**others))
 
 
+def test_an_exponent_that_no_number_can_have_is_rejected() -> None:
+    with pytest.raises(Rejected, match="bad_number"):
+        parse_product(product_answer(volume_24h=1).replace(b'"volume_24h":1', b'"volume_24h":1e99999999999999999999'))
+
+
 @pytest.mark.parametrize("parse", [parse_candles, parse_trades, parse_product])
 @pytest.mark.parametrize("data", [b"<html>", b"", b"[]", b"{}", b'{"candles":null,"trades":[{}]}', b"[" * 100_000])
 def test_an_answer_of_another_shape_is_rejected(parse: object, data: bytes) -> None:

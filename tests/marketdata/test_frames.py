@@ -24,6 +24,7 @@ from services.marketdata.wire import (
     Trades,
     parse_frame,
 )
+from tests.properties.payloads import transcript
 
 RECORDED = Path(__file__).parents[3] / "shared" / "data" / "ws"
 REASONS = {"not_json", "wrong_shape", "no_channel", "no_envelope", "bad_time", "bad_number"}
@@ -179,18 +180,6 @@ def recorded() -> Iterator[tuple[str, str]]:
             yield path.name, path.read_text()
         elif path.suffix == ".txt":
             yield from ((path.name, text) for text in transcript(path.read_text()))
-
-
-def transcript(text: str) -> Iterator[str]:
-    """What the venue sent: lines that begin with `<` or `=`, and the lines that go on with them."""
-    part: list[str] = []
-    for line in [*text.splitlines(), ">"]:
-        if line[:1] in "<=>" and line:
-            if part:
-                yield "\n".join(part)
-            part = [] if line[0] == ">" else [line.lstrip("<=0123456789 ")]
-        elif part:
-            part.append(line)
 
 
 needs_recordings = pytest.mark.skipif(not RECORDED.exists(), reason=f"no recorded frames at {RECORDED.name}")

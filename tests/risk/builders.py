@@ -89,6 +89,7 @@ def account(
     fee: str = "0",
     hold: dict[str, Decimal] | None = None,
     opening: dict[str, Decimal] | None = None,
+    ledger_sequence: int = 0,
 ) -> m.Account:
     given, held = OPENING if balances is None else balances, hold or {}
     return m.Account(
@@ -98,7 +99,7 @@ def account(
         taker_fee_rate=D(fee),
         maker_fee_rate=D(0),
         settled=settled,
-        ledger_sequence=0,
+        ledger_sequence=ledger_sequence,
         opening=opening,
     )
 
@@ -141,6 +142,14 @@ def market(name: str = "signal", side: m.Side = m.Side.BUY, quantity: str = "1",
     return signal(name, side, quantity, **more)
 
 
+def edit(of: m.Verdict, quantity: str, price: str = "100", name: str = "edit", **changes: object) -> m.Signal:
+    """Another size and price for the order of an earlier verdict."""
+    assert of.order is not None
+    order, gtc = of.order, m.TimeInForce.GTC
+    more = {"product_id": order.product_id, "edits": order.client_order_id, "limit_price": D(price), **changes}
+    return signal(name, order.side, quantity, time_in_force=gtc, **more)
+
+
 def fill(
     name: str,
     side: m.Side = m.Side.BUY,
@@ -168,10 +177,15 @@ def fill(
 
 
 def event(
-    verdict: m.Verdict, status: m.OrderStatus, revision: int, filled: str = "0", at: datetime = NOON
+    verdict: m.Verdict,
+    status: m.OrderStatus,
+    revision: int,
+    filled: str = "0",
+    at: datetime = NOON,
+    **changes: object,
 ) -> m.OrderEvent:
     assert verdict.order is not None
-    return m.OrderEvent(
+    plain = m.OrderEvent(
         id=f"{verdict.order.client_order_id}-{revision}",
         at=at,
         product_id=verdict.product_id,
@@ -183,6 +197,7 @@ def event(
         order=verdict.order,
         filled_qty=D(filled),
     )
+    return msgspec.structs.replace(plain, **changes)
 
 
 def command(action: Action, reason: str = "because", name: str = "command", at: datetime = NOON) -> OperatorCommand:
@@ -261,8 +276,16 @@ class Desk:
             )
         )
 
-    def end(self, verdict: m.Verdict, status: m.OrderStatus, revision: int, filled: str = "0") -> list[m.Message]:
-        return self.fact(event(verdict, status, revision, filled, self.now))
+    def end(
+        self, verdict: m.Verdict, status: m.OrderStatus, revision: int, filled: str = "0", **changes: object
+    ) -> list[m.Message]:
+        return self.fact(event(verdict, status, revision, filled, self.now, **changes))
+
+    def rest(self, wanted: m.Signal) -> m.Verdict:
+        """Approved, and accepted by the venue."""
+        verdict = self.approve(wanted)
+        self.end(verdict, m.OrderStatus.ACCEPTED, 1)
+        return verdict
 
     def later(self, seconds: float = 1, *products: str) -> datetime:
         """Time passes, and the market confirms its prices."""

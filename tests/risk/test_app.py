@@ -77,7 +77,7 @@ async def test_a_restart_goes_on_from_the_snapshot_and_the_ledger() -> None:
 async def test_the_commands_are_served_under_names_that_an_endpoint_may_have() -> None:
     bus = await prepared()
     async with running(bus, WIDE, HandClock()):
-        assert set(bus.served) == {"halt", "resume", "reduce-only", "sync"}
+        assert set(bus.served) == {"halt", "resume", "reduce-only", "order", "sync"}
 
 
 async def test_a_halt_is_durable_and_announced_before_it_is_answered() -> None:
@@ -213,7 +213,7 @@ async def test_metrics_show_figures_states_verdicts_and_guards() -> None:
         await losing(bus, shell, "99")
         await shell.ask(signal("small", limit_price=D(99)))
         await shell.ask(signal("large", quantity="10", limit_price=D(99)))
-        await shell.ask(account({"USD": D(1), "BTC": D(0)}, NOON + SECOND))
+        await shell.ask(account({"USD": D(1), "BTC": D(0)}, NOON + SECOND, settled=False))
         shown = metrics(shell)
     expected = {
         "perps_risk_daily_loss": 10,

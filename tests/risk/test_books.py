@@ -152,11 +152,20 @@ def test_a_balance_that_is_not_comparable_says_nothing_about_drift() -> None:
 def test_an_account_that_outruns_the_ledger_is_compared_when_the_ledger_has_caught_up() -> None:
     desk = Desk().open()
     verdict = desk.approve(signal())
-    desk.feed(account({"USD": D(99_900), "BTC": D("1.25")}, NOON + 3 * SECOND))
+    desk.feed(account({"USD": D(99_900), "BTC": D("1.25")}, NOON + 3 * SECOND, ledger_sequence=3))
     assert desk.figures.drift == {}
     desk.fill(verdict, "1", "1")
+    assert desk.figures.drift == {}
+    desk.core.reached(3)
     desk.fact(event(verdict, m.OrderStatus.FILLED, 3, "1", NOON + SECOND))
     assert desk.figures.drift == {"BTC": D("0.25")}
+
+
+def test_the_books_are_compared_while_orders_rest() -> None:
+    desk = Desk().open()
+    desk.approve(signal(time_in_force=m.TimeInForce.GTC))
+    desk.feed(account({"USD": D(100_001)}, NOON + 3 * SECOND))
+    assert desk.figures.drift == {"USD": D(1)}
 
 
 def test_opening_balances_that_are_recorded_while_we_run_come_with_the_account() -> None:

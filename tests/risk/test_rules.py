@@ -23,9 +23,12 @@ from tests.risk.builders import (
     signal,
     trading,
 )
-from tests.risk.rule_rows import ROWS, Row
+from tests.risk.order_rows import ROWS as ORDER_ROWS
+from tests.risk.rule_rows import ROWS as RULE_ROWS
+from tests.risk.rule_rows import Row
 
 SELL = m.Side.SELL
+ROWS = [*RULE_ROWS, *ORDER_ROWS]
 IDS = [row.name.replace(" ", "_") for row in ROWS]
 
 
@@ -102,6 +105,8 @@ def test_the_rules_stand_in_the_order_of_the_policy() -> None:
         Reason.TRADING_HALTED,
         Reason.TRADING_REDUCING,
         Reason.PRODUCT_UNKNOWN,
+        Reason.ORDER_NOT_EDITABLE,
+        Reason.ORDER_INVALID,
         Reason.PRODUCT_NOT_TRADABLE,
         Reason.ACCOUNT_UNKNOWN,
         Reason.ACCOUNT_DRIFT,
@@ -112,6 +117,7 @@ def test_the_rules_stand_in_the_order_of_the_policy() -> None:
         Reason.DUST,
         Reason.SIZE_BELOW_MINIMUM,
         Reason.SIZE_ABOVE_MAXIMUM,
+        Reason.PRICE_OFF_MARKET,  # a stop that is reached
         Reason.PRICE_OFF_MARKET,
         Reason.SPREAD_TOO_WIDE,
         Reason.ORDER_RATE_ABOVE_LIMIT,
@@ -174,3 +180,11 @@ def test_an_exit_needs_neither_account_nor_opening_balances() -> None:
     desk = Desk()
     desk.feed(trading(), product(), mark(), m.Recovered(id="recovered"))
     desk.bought("1").approve(signal(side=SELL))
+
+
+def test_an_order_that_rests_may_be_as_far_on_its_own_side_of_the_market_as_it_likes() -> None:
+    desk = Desk().open().bought("10")
+    desk.approve(signal("low", time_in_force=m.TimeInForce.GTC, limit_price=D(1), quantity="2"))
+    rests = {"order_type": m.OrderType.LIMIT, "time_in_force": m.TimeInForce.GTC, "limit_price": D(1000)}
+    desk.approve(market("high", SELL, "1", **rests))
+    assert desk.ask(signal("wrong side", time_in_force=m.TimeInForce.GTC, limit_price=D(200))).order is None

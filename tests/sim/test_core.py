@@ -243,6 +243,61 @@ def test_only_resting_gtc_limit_orders_can_be_edited() -> None:
     ]
 
 
+def bracket(venue: Exchange, side: str = "SELL", **fields: str) -> str:
+    fields = {"base_size": "1", "limit_price": "51000", "stop_trigger_price": "49000"} | fields
+    placement = placed(venue, order(side, f"trigger_bracket_gt{'d' if 'end_time' in fields else 'c'}", **fields))
+    assert (placement.status, placement.trigger.value) == (Status.OPEN, "STOP_PENDING")
+    return placement.order_id
+
+
+def test_a_bracket_rests_and_takes_its_profit_at_its_limit_price() -> None:
+    venue = exchange(btc="1")
+    name = bracket(venue)
+    (fill,) = fills_of(venue.on_tick(tick("51000", "2", seconds=1)))
+    assert (fill.price, fill.size, fill.liquidity) == (Decimal(51000), Decimal(1), Liquidity.MAKER)
+    assert (venue.orders[name].status, venue.orders[name].trigger.value) == (Status.FILLED, "STOP_PENDING")
+
+
+def test_a_bracket_leaves_at_the_market_once_its_stop_is_met() -> None:
+    venue = exchange(btc="1")
+    name = bracket(venue)
+    assert not fills_of(venue.on_tick(tick("49000.01", "2", seconds=1)))
+    fills = fills_of(venue.on_tick(tick("48999", "2", seconds=2)))
+    assert {fill.liquidity for fill in fills} == {Liquidity.TAKER}
+    assert sum(fill.size for fill in fills) == 1
+    assert all(Decimal("46550") <= fill.price < 49000 for fill in fills)
+    assert (venue.orders[name].status, venue.orders[name].trigger.value) == (Status.FILLED, "STOP_TRIGGERED")
+    assert venue.balances()["BTC"] == Balance(Decimal(0), Decimal(0))
+
+
+def test_a_bracket_does_not_sell_lower_than_five_percent_below_its_stop() -> None:
+    venue = exchange(btc="1")
+    name = bracket(venue)
+    assert not fills_of(venue.on_tick(tick("40000", "2", seconds=1)))
+    left = venue.orders[name]
+    assert (left.status, left.limit_price, left.hold) == (Status.OPEN, Decimal("46550"), Decimal(1))
+
+
+def test_a_bracket_to_buy_holds_what_its_stop_may_cost() -> None:
+    venue = exchange()
+    bracket(venue, "BUY", limit_price="49000", stop_trigger_price="51000")
+    assert venue.balances()["USD"].hold == 51000 * Decimal("1.05") * (1 + TAKER)
+    fills = fills_of(venue.on_tick(tick("51000", "2", seconds=1)))
+    assert all(51000 < fill.price <= Decimal("53550") for fill in fills)
+    assert sum(fill.size for fill in fills) == 1
+    assert venue.balances()["USD"].hold == 0
+
+
+def test_a_dated_bracket_expires_and_no_bracket_can_be_edited() -> None:
+    venue = exchange(btc="1")
+    name = bracket(venue, end_time=at(5).isoformat())
+    refusal, _ = venue.edit(name, Decimal(52000), Decimal(1), at(1))
+    assert refusal is not None
+    assert refusal.edit == "ONLY_LIMIT_ORDER_EDITS_SUPPORTED"
+    assert statuses(venue.advance(at(5))) == ["EXPIRED"]
+    assert venue.balances()["BTC"] == Balance(Decimal(1), Decimal(0))
+
+
 def test_a_known_client_order_id_answers_with_the_order_it_has() -> None:
     venue = exchange()
     first = placed(venue, order("BUY", "market_market_ioc", "mine", base_size="0.1"))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sim.core import Exchange
 from sim.money import text
-from sim.orders import Liquidity, NewOrder
+from sim.orders import Kind, Liquidity, NewOrder
 from sim.ticks import Side
 from tests.sim.builders import at, exchange, order, tick
 
@@ -35,6 +35,7 @@ def orders(draw: st.DrawFn) -> NewOrder:
                 "limit_limit_gtd",
                 "limit_limit_fok",
                 "stop_limit_stop_limit_gtc",
+                "trigger_bracket_gtc",
             ]
         )
     )
@@ -51,6 +52,8 @@ def orders(draw: st.DrawFn) -> NewOrder:
     if kind == "stop_limit_stop_limit_gtc":
         fields |= {"stop_price": text(draw(prices)), "stop_direction": draw(st.sampled_from(["UP", "DOWN"]))}
         fields["stop_direction"] = f"STOP_DIRECTION_STOP_{fields['stop_direction']}"
+    if kind == "trigger_bracket_gtc":
+        fields["stop_trigger_price"] = text(draw(prices))
     return order(side, kind, **fields)
 
 
@@ -89,7 +92,10 @@ def check(venue: Exchange) -> None:
     held = {"USD": Decimal(0), "BTC": Decimal(0)}
     for open_order in venue.open_orders():
         if open_order.side is Side.BUY and open_order.limit_price is not None:
-            cost = EXACT.multiply(open_order.remaining, open_order.limit_price)
+            price = open_order.limit_price
+            if open_order.kind is Kind.BRACKET and open_order.stop_price is not None:
+                price = max(price, EXACT.multiply(open_order.stop_price, Decimal("1.05")))
+            cost = EXACT.multiply(open_order.remaining, price)
             assert open_order.hold == EXACT.multiply(cost, 1 + open_order.hold_fee_rate)
         held[open_order.hold_currency] = EXACT.add(held[open_order.hold_currency], open_order.hold)
     assert EXACT.add(balances["USD"].available, balances["USD"].hold) == EXACT.subtract(usd, fees)
@@ -104,12 +110,18 @@ def check(venue: Exchange) -> None:
         assert not (known.ended and known.hold)
 
 
-@given(st.lists(actions, max_size=40), st.sampled_from([0, 2]), st.sampled_from(["1000", "50000"]))
+@given(
+    st.lists(actions, max_size=40),
+    st.sampled_from([0, 2]),
+    st.sampled_from(["1000", "50000"]),
+    st.sampled_from([Decimal(1), Decimal("0.3")]),
+)
 @settings(max_examples=150, deadline=None)
 def test_balances_holds_and_fees_add_up_exactly_and_nothing_goes_negative(
-    history: list[tuple[str, Any]], latency_seconds: int, level_value: str
+    history: list[tuple[str, Any]], latency_seconds: int, level_value: str, part: Decimal
 ) -> None:
-    venue = exchange(usd=str(USD), btc=str(BTC), level_value=level_value, latency=timedelta(seconds=latency_seconds))
+    latency = timedelta(seconds=latency_seconds)
+    venue = exchange(str(USD), str(BTC), level_value=level_value, latency=latency, take_at_most_fraction=part)
     for seconds, action in enumerate(history, start=1):
         act(venue, seconds, action)
         check(venue)

@@ -180,13 +180,49 @@ async def test_a_duplicate_can_be_refused(venue: Client) -> None:
     assert refused["error_response"]["new_order_failure_reason"] == "DUPLICATE_CLIENT_ORDER_ID"
 
 
-async def test_stop_limit_orders_can_be_refused(venue: Client) -> None:
-    fields = {"base_size": "0.1", "limit_price": "51000", "stop_price": "50500"}
-    stop = {"key": "stop_limit_stop_limit_gtc", **fields, "stop_direction": "STOP_DIRECTION_STOP_UP"}
-    assert (await venue.order("first", **stop))["success"] is True
+STOP = {"stop_price": "50500", "stop_direction": "STOP_DIRECTION_STOP_UP", "limit_price": "51000"}
+BRACKET = {"stop_trigger_price": "50500", "limit_price": "49000"}
+
+
+@pytest.mark.parametrize(("key", "fields"), [("stop_limit_stop_limit_gtc", STOP), ("trigger_bracket_gtc", BRACKET)])
+async def test_stop_limits_and_brackets_can_be_refused(venue: Client, key: str, fields: dict[str, str]) -> None:
+    fields = {"base_size": "0.1", **fields}
+    assert (await venue.order("first", key=key, **fields))["success"] is True
     await venue.faults(stop_limit_allowed=False)
-    refused = await venue.order("second", **stop)
+    refused = await venue.order("second", key=key, **fields)
     assert refused["error_response"]["error"] == "UNSUPPORTED_ORDER_CONFIGURATION"
+    await venue.faults(stop_limit_allowed=True)
+    assert (await venue.order("third", key=key, **fields))["success"] is True
+
+
+@pytest.mark.parametrize(
+    ("flag", "code"),
+    [
+        ("cancel_only", "ORDER_ENTRY_DISABLED"),
+        ("trading_disabled", "TRADING_DISABLED"),
+        ("limit_only", "PREVIEW_NOT_ALLOWED_BY_MARKET_STATE"),
+        ("post_only", "PREVIEW_NOT_ALLOWED_BY_MARKET_STATE"),
+        ("auction_mode", "PREVIEW_NOT_ALLOWED_BY_MARKET_STATE"),
+    ],
+)
+async def test_maintenance_acts_at_once_and_is_told(venue: Client, flag: str, code: str) -> None:
+    resting = (await venue.order("resting"))["order_id"]
+    asked = {"product_id": BTC, "side": "BUY", "order_configuration": {MARKET: {"base_size": "0.1"}}}
+    async with venue.frames() as frames:
+        await frames.subscribe("status", BTC)
+        await frames.until_acknowledged("status")
+        await venue.faults(product_flags={BTC: {flag: True}})
+        assert (await frames.next("status"))["events"][0]["products"][0]["id"] == BTC
+    error = (await venue.order("refused", key=MARKET, base_size="0.1"))["error_response"]
+    assert code in (error["error"], error["preview_failure_reason"])
+    previewed = (await venue.call("POST", "/orders/preview", asked)).json()
+    assert previewed["errs"] == [error["preview_failure_reason"]]
+    assert [product[flag] for product in (await venue.get("/products"))["products"]] == [True]
+    cancelled = (await venue.call("POST", "/orders/batch_cancel", {"order_ids": [resting]})).json()
+    assert cancelled["results"][0]["success"] is True
+    await venue.faults(product_flags={})
+    assert (await venue.call("POST", "/orders/preview", asked)).json()["errs"] == []
+    assert (await venue.order("taken", key=MARKET, base_size="0.1"))["success"] is True
 
 
 async def test_orders_can_stay_pending_for_some_market_time(venue: Client) -> None:

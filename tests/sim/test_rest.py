@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -289,6 +290,18 @@ async def test_the_one_portfolio_is_shown_and_no_other_can_be_made(venue: Client
     assert (await venue.call("POST", "/portfolios", {"name": "other"})).status_code == 403
 
 
+async def test_private_answers_tell_what_is_left_of_the_rate_limit(venue: Client) -> None:
+    answers = await asyncio.gather(*[venue.call("GET", "/orders/historical/nope") for _ in range(20)])
+    assert {answer.headers["x-ratelimit-limit"] for answer in answers} == {"30"}
+    left = [int(answer.headers["x-ratelimit-remaining"]) for answer in answers]
+    assert 10 <= min(left) < 27
+    assert "x-ratelimit-limit" not in (await venue.http.get(f"{PREFIX}/time")).headers
+    await venue.faults(too_many_requests=1)
+    refused = await venue.call("GET", "/accounts")
+    told = {name: value for name, value in refused.headers.items() if name.startswith("x-ratelimit")}
+    assert told == {"x-ratelimit-limit": "30", "x-ratelimit-remaining": "0", "x-ratelimit-reset": "1"}
+
+
 async def test_rate_limits_answer_429_where_they_are_on(tmp_path: Path) -> None:
     async with serving(replay_settings(tmp_path, rate_limits=True)) as client:
         public = [(await client.http.get(f"{PREFIX}/time")).status_code for _ in range(40)]
@@ -301,4 +314,35 @@ async def test_rate_limits_answer_429_where_they_are_on(tmp_path: Path) -> None:
             for response in [await client.http.get(f"{PREFIX}/time") for _ in range(40)]
             if response.status_code == 429
         )
+        assert refused.headers["x-ratelimit-limit"] == "10"
         assert refused.json() == {"errors": [{"id": "rate_limit_exceeded", "message": "Too many requests"}]}
+
+
+async def test_unauthenticated_socket_messages_are_limited_by_address_where_limits_are_on(tmp_path: Path) -> None:
+    async with serving(replay_settings(tmp_path, rate_limits=True)) as client, client.frames() as frames:
+        for _ in range(20):
+            await frames.subscribe("heartbeats", token="")
+        for _ in range(20):
+            await frames.subscribe("heartbeats")
+        answers = [await frames.next() for _ in range(40)]
+        refused = [answer for answer in answers if answer == {"type": "error", "message": "rate limit exceeded"}]
+        assert 1 <= len(refused) <= 12
+        assert all(answer.get("channel") for answer in answers[20:])
+
+
+async def test_a_bracket_is_told_as_one(venue: Client) -> None:
+    await venue.order("bought", key=MARKET, base_size="0.2")
+    fields = {"base_size": "0.2", "limit_price": "60000", "stop_trigger_price": "50007"}
+    async with venue.frames("/user") as frames:
+        await frames.subscribe("user")
+        await frames.until_acknowledged("user")
+        placed = await venue.order("bracket", "SELL", "trigger_bracket_gtc", **fields)
+        told = (await frames.next("user"))["events"][0]["orders"][0]
+        assert (told["order_type"], told["stop_price"], told["limit_price"]) == ("Bracket", "50007", "60000")
+    order = (await venue.get(f"/orders/historical/{placed['order_id']}"))["order"]
+    assert (order["order_type"], order["trigger_status"], order["status"]) == ("BRACKET", "STOP_PENDING", "OPEN")
+    assert order["order_configuration"] == {"trigger_bracket_gtc": fields}
+    await venue.step(3)
+    order = (await venue.get(f"/orders/historical/{placed['order_id']}"))["order"]
+    assert (order["trigger_status"], order["status"]) == ("STOP_TRIGGERED", "FILLED")
+    assert order["order_configuration"] == {"trigger_bracket_gtc": fields}
