@@ -329,7 +329,7 @@ def test_beside_a_resting_order_balances_count_once_the_venue_has_filled_no_more
 ) -> None:
     story = Story().tell(verdict(gtc=True), placed())
     story.tell(seen(status=S.ACCEPTED, filled="0.3", fills=(("a", "100", "0.3"),)))
-    resting = {} if told is None else {key(): Decimal(told)}
+    resting: dict[str, Decimal | None] = {} if told is None else {key(): Decimal(told)}
     parts = i.AccountParts(balances={})
     story.tell(i.AccountSeen(id="a", epoch=story.core.epoch, ledger_sequence=7, parts=parts, resting=resting))
     assert story.all(m.Account)[-1].settled is settled

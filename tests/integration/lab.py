@@ -252,12 +252,12 @@ class Lab:
         """The next order of a cell; the price of a limit order goes through the market."""
         cell.requests += 1
         held = self.watch.held.get(cell.product_id, Decimal(0))
-        side = m.Side.SELL if held > 0 else m.Side.BUY
+        side = m.Side.SELL if held >= cell.size / 10 else m.Side.BUY  # less may be dust
         request = m.OrderRequest(
             request_id=f"{cell.row} {cell.kind} {cell.requests}",
             product_id=cell.product_id,
             side=side,
-            quantity=held if held > 0 else cell.size,
+            quantity=held if side is m.Side.SELL else cell.size,
         )
         if cell.kind is Kind.LIMIT:
             beyond = 1 + THROUGH if side is m.Side.BUY else 1 - THROUGH
