@@ -8,7 +8,7 @@ import time
 from cli.journal import money, plain
 from cli.operator import connected
 from cli.plan import Plan
-from cli.stack import Stack
+from cli.stack import NotReady, Stack
 from libs.common import messages as m
 
 READY_SECONDS = 60.0
@@ -28,11 +28,21 @@ async def live(plan: Plan) -> int:
         news = News()
         await bus.subscribe(m.Fill, news.fill)
         await stack.start_services()
-        await stack.wait_ready(READY_SECONDS)
+        await _ready(stack)
         say(f"all services ready in {time.monotonic() - began:.1f} s")
         await bus.subscribe(m.RiskFigures, news.figures)
         await stack.watch(say)
     return 0
+
+
+async def _ready(stack: Stack) -> None:
+    """A venue that is down at start is waited for, however long; nothing is traded meanwhile."""
+    while True:
+        try:
+            await stack.wait_ready(READY_SECONDS)
+            return
+        except NotReady as behind:
+            say(f"{behind}; waiting on, nothing is traded")
 
 
 def _introduce(plan: Plan) -> None:

@@ -22,6 +22,10 @@ LOOK_SECONDS = 0.1
 T = TypeVar("T")
 
 
+class NotReady(StackFailed):
+    """Everything runs, and some service cannot do its work yet."""
+
+
 class Stack:
     """`async with` it: inside, NATS runs and is provisioned; afterwards no process is left. Raises Stop."""
 
@@ -83,7 +87,7 @@ class Stack:
         await self.supervisor.begin(*SERVICES)
 
     async def wait_ready(self, timeout_seconds: float) -> float:
-        """Wait until every service says ready; gives the seconds it took."""
+        """Wait until every service says ready; gives the seconds it took. Raises NotReady with each one's reason."""
         began = time.monotonic()
         reasons = dict.fromkeys(SERVICES, "not asked yet")
         try:
@@ -91,7 +95,7 @@ class Stack:
                 await self.unless_one_dies(self._poll_ready(reasons))
         except TimeoutError:
             behind = "; ".join(f"{name}: {reason}" for name, reason in reasons.items() if reason)
-            raise StackFailed(f"not ready after {timeout_seconds:.0f} s: {behind}") from None
+            raise NotReady(f"not ready after {timeout_seconds:.0f} s: {behind}") from None
         return time.monotonic() - began
 
     async def _poll_ready(self, reasons: dict[str, str]) -> None:
