@@ -171,8 +171,9 @@ class Desk:
         self.revive(self.story.ledger)
 
     def redeliver(self) -> None:
-        """Risk is told twice what it knows, and starts again from its snapshot."""
+        """Both are told twice what they know, and risk starts again from its snapshot."""
         for fact in self.story.ledger[-12:]:
+            assert self.story.core.on_message(fact, NOON) == []
             self.book(fact)
         self.risk = msgspec.json.decode(msgspec.json.encode(self.risk), type=State)
 
