@@ -15,7 +15,17 @@ import msgspec
 from msgspec import Meta, Struct
 
 from libs.common.errors import OutcomeUnknown, Rejected
-from libs.common.messages import EPOCH, Balance, FeeTier, OrderStatus, OrderType, Permissions, Portfolio, Side
+from libs.common.messages import (
+    EPOCH,
+    Balance,
+    FeeTier,
+    OrderStatus,
+    OrderType,
+    Permissions,
+    Portfolio,
+    Side,
+    is_ours,
+)
 from libs.common.words import TimeInForce
 from services.execution.bodies import CONFIGURATIONS
 from services.execution.inputs import VenueFill, VenueOrder
@@ -59,9 +69,13 @@ class _RestOrder(Struct):
 
 
 class _OrderPage(Struct):
-    orders: list[_RestOrder]
+    orders: list[msgspec.Raw]
     has_next: bool = False
     cursor: str = ""
+
+
+class _Named(Struct):
+    client_order_id: str | None = None
 
 
 class _OneOrder(Struct):
@@ -224,7 +238,17 @@ def parse_order(data: bytes) -> VenueOrder:
 def parse_orders(data: bytes) -> tuple[list[VenueOrder], str]:
     """One page and the cursor of the next, empty at the end."""
     page: _OrderPage = decode(data, _OrderPage)
-    return [_order(order) for order in page.orders], _next(page)
+    return [order for raw in page.orders if (order := _listed(bytes(raw)))], _next(page)
+
+
+def _listed(data: bytes) -> VenueOrder | None:
+    """None for an order that cannot be read and by its id is not ours: it must not hide the others of its page."""
+    try:
+        return _order(decode(data, _RestOrder))
+    except OutcomeUnknown:
+        if is_ours(decode(data, _Named).client_order_id or ""):
+            raise
+        return None
 
 
 def _order(order: _RestOrder) -> VenueOrder:

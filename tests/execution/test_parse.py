@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.common.errors import OutcomeUnknown, PerpsError, Rejected
-from libs.common.messages import Balance, OrderStatus, OrderType, TimeInForce
+from libs.common.messages import Balance, OrderStatus, OrderType, TimeInForce, client_order_id
 from services.execution import answers, parse
 from services.execution.bodies import CONFIGURATIONS
 from services.execution.inputs import VenueOrder
@@ -253,3 +253,13 @@ JSON = st.recursive(
 def test_no_bytes_make_a_decoder_fail_otherwise_than_by_our_errors(data: bytes) -> None:
     for parser in PARSERS:
         refused(parser, data)
+
+
+def test_an_order_of_somebody_else_that_cannot_be_read_does_not_hide_the_others_of_its_page() -> None:
+    page = json.loads(recorded("rest/ccxt/list_orders_filled_market_ioc.json").read_bytes())
+    [good] = page["orders"]
+    page["orders"] = [{**good, "side": "SIDEWAYS", "client_order_id": "by-hand"}, good]
+    assert len(parse.parse_orders(json.dumps(page).encode())[0]) == 1
+    page["orders"][0]["client_order_id"] = client_order_id("a signal")
+    with pytest.raises(OutcomeUnknown):
+        parse.parse_orders(json.dumps(page).encode())
