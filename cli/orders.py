@@ -109,7 +109,7 @@ def average(fills: Sequence[VenueFill]) -> Json:
     with localcontext() as context:
         context.prec = PRECISION
         size = sum((fill.size for fill in fills), Decimal(0))
-        value = sum((fill.price * fill.size for fill in fills), Decimal(0))
+        value = sum((fill.quote_value for fill in fills), Decimal(0))
         fees = sum((fill.fee for fill in fills), Decimal(0))
     return {"filled_qty": size, "filled_value": value, "fees": fees, "average_price": value / size if size else None}
 

@@ -196,7 +196,9 @@ def list_fills(venue: Venue, call: Call) -> Json:
         fills.sort(key=lambda fill: fill.price, reverse=True)
     keys = [str(fill.sequence) for fill in fills]
     chosen, cursor = page(fills, keys, call.count("limit", FILLS_AT_MOST, ORDERS_AT_MOST), call.one("cursor"))
-    return {"fills": [fill_json(fill, venue.user_id, venue.portfolio_id) for fill in chosen], "cursor": cursor}
+    orders = venue.exchange.orders
+    told = [fill_json(fill, orders[fill.order_id], venue.user_id, venue.portfolio_id) for fill in chosen]
+    return {"fills": told, "cursor": cursor}
 
 
 def _fill_filter(call: Call) -> Callable[[Fill], bool]:

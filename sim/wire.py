@@ -93,7 +93,9 @@ def value_after_fees(order: Order) -> Decimal:
     return order.filled_value - order.fees
 
 
-def fill_json(fill: Fill, user_id: str, portfolio_id: str) -> Json:
+def fill_json(fill: Fill, order: Order, user_id: str, portfolio_id: str) -> Json:
+    """A market order by quote size has its fills told in the quote currency, as recorded."""
+    in_quote = order.kind is Kind.MARKET and order.quote_size is not None
     return {
         "entry_id": fill.entry_id,
         "trade_id": fill.trade_id,
@@ -101,12 +103,12 @@ def fill_json(fill: Fill, user_id: str, portfolio_id: str) -> Json:
         "trade_time": rfc3339(fill.at),
         "trade_type": "FILL",
         "price": text(fill.price),
-        "size": text(fill.size),
+        "size": text(fill.price * fill.size if in_quote else fill.size),
         "commission": text(fill.fee),
         "product_id": fill.product_id,
         "sequence_timestamp": rfc3339(fill.at),
         "liquidity_indicator": fill.liquidity,
-        "size_in_quote": False,
+        "size_in_quote": in_quote,
         "user_id": user_id,
         "side": fill.side,
         "retail_portfolio_id": portfolio_id,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -31,6 +31,7 @@ class NatsServer:
         self.settings = Settings("dev", data_dir, {"nats": ports, "market": market})
         self.config = write_config(self.settings)
         self.process: subprocess.Popen[bytes] | None = None
+        self._buses: list[NatsBus] = []
 
     def start(self) -> None:
         self.process = subprocess.Popen(
@@ -51,7 +52,15 @@ class NatsServer:
             asyncio.get_running_loop().call_exception_handler({"message": str(error)})
 
         seed = self.settings.identities / f"{identity}.nk"
-        return await connect(self.settings.nats.servers, identity, seed, SystemClock(), failed)
+        bus = await connect(self.settings.nats.servers, identity, seed, SystemClock(), failed)
+        self._buses.append(bus)
+        return bus
+
+    async def disconnect(self) -> None:
+        """What a test that failed left open would be blamed on one that comes later."""
+        for bus in self._buses:
+            if not bus.nc.is_closed:
+                await bus.close()
 
 
 @pytest.fixture
@@ -63,6 +72,7 @@ def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
 
 
 @pytest.fixture
-async def provisioned(nats_server: NatsServer) -> NatsServer:
+async def provisioned(nats_server: NatsServer) -> AsyncIterator[NatsServer]:
     await nats_server.provision()
-    return nats_server
+    yield nats_server
+    await nats_server.disconnect()

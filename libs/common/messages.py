@@ -213,6 +213,7 @@ class Verdict(Message, frozen=True, kw_only=True):
     reserved: Decimal = Decimal(0)  # quote currency held against the limits until the order is terminal
     order: ApprovedOrder | None = None
     edits: bool = False  # `order` is what an open order is to become, under the same client order id
+    operator: bool = False  # answers a request, whose id is remembered for ever
 
 
 class OrderEvent(Message, frozen=True, kw_only=True):
@@ -246,6 +247,11 @@ class Fill(Message, frozen=True, kw_only=True):
     fee: Decimal  # quote currency
     liquidity: str  # MAKER or TAKER
     trade_time: datetime
+    value: Decimal | None = None  # quote currency, where the venue tells it itself; else price x size
+
+    @property
+    def quote_value(self) -> Decimal:
+        return self.price * self.size if self.value is None else self.value
 
 
 class TradingState(Message, frozen=True, kw_only=True):

@@ -189,7 +189,8 @@ class NatsBus:
                 self.undecodable(msg.subject, error)
 
         await self.nc.subscribe(subject, cb=receive)
-        await self.nc.flush(2)
+        for _ in range(2):  # nats-py sends a flush's PING ahead of what waits to be sent: only the second follows SUB
+            await self.nc.flush(2)
 
     def undecodable(self, subject: str, error: Exception) -> None:
         self.stats.undecodable += 1

@@ -124,6 +124,10 @@ class Coinbase(Struct, frozen=True, forbid_unknown_fields=True):
     key_name: str = ""  # where the file holds nothing but the private key, or the environment holds it
     private_key: str = ""
 
+    def __repr__(self) -> str:
+        """Without the key, whoever prints it."""
+        return f"Coinbase(key_file={self.key_file!r})"
+
 
 class Log(Struct, frozen=True, forbid_unknown_fields=True):
     format: str = "json"

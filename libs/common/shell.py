@@ -126,6 +126,7 @@ class Shell:
         self.metrics = metrics
         self.service = service
         self.last_venue_at: datetime | None = None
+        self.trading: m.TradingState | None = None  # as the bus told it last, also while the core has yet to be told
         self._profile = profile
         self._inputs = inputs
         self._perform = perform
@@ -357,6 +358,7 @@ class Shell:
 
     def _on_trading(self, entry: Entry | None) -> None:
         state = trading_state(entry, self.clock.market())
+        self.trading = state
         if self._recovered:
             self.post(state)
         else:

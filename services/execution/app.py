@@ -21,7 +21,7 @@ from services.execution.config import ExecutionConfig
 from services.execution.core import ExecutionCore
 from services.execution.metrics import ExecutionMetrics
 from services.execution.orders import Order
-from services.execution.permission import refusal
+from services.execution.permission import live_entries, overtaken, refusal
 from services.execution.rounds import Rounds
 from services.execution.venue import Venue
 
@@ -184,7 +184,7 @@ class ExecutionApp:
         def signed(expires_at: datetime) -> None:
             if not self._bus.holds_lease:
                 raise Retryable("the lease may be another process's by now")
-            if self._core.overtaken(request, self._clock.market()):
+            if overtaken(request, self.shell.trading, self._clock.market()):
                 raise Retryable("the approval was overtaken while the request waited for its turn")
             token.expires_at = expires_at
 
@@ -218,18 +218,18 @@ class ExecutionApp:
         seen = i.OrderSeen(id=query.id, client_order_id=key, order=order, fills=tuple(fills), asked_at=asked_at)
         self._answered(seen)
 
-    async def _cancel(self, venue_order_ids: list[str]) -> bool:
-        """True when the venue took the request. Whether an order is gone, only its own state says."""
+    async def _cancel(self, venue_order_ids: list[str]) -> set[str]:
+        """Those that the venue took. Whether an order is gone, only its own state says."""
         try:
             refusals = await self._venue.cancel(venue_order_ids)
         except (Retryable, Rejected, OutcomeUnknown) as error:
             log.error("cancel failed: %s", error, extra={"event": "venue.cancel"})
             self.shell.error("cancel")
-            return False
+            return set()
         self.shell.last_venue_at = self._clock.wall()
         for venue_order_id, reason in refusals.items():
             log.warning("%s not canceled: %s", venue_order_id, reason, extra={"event": "venue.cancel"})
-        return True
+        return set(venue_order_ids) - refusals.keys()
 
     async def _read_account(self) -> bool:
         epoch, sequence = self._core.epoch, self.shell.applied
@@ -330,9 +330,11 @@ class ExecutionApp:
             lost_since = lost_since or self._clock.monotonic()
             if self._clock.monotonic() - lost_since < self._config.bus_lost_cancel_seconds:
                 continue
-            wanted = {self._venue_id(order) for order in self._core.live_entries()} - canceled - {""}
-            if wanted and await self._cancel(sorted(wanted)):
-                canceled |= wanted
+            wanted = (
+                {self._venue_id(order) for order in live_entries(self._core.state.orders.values())} - canceled - {""}
+            )
+            if wanted:
+                canceled |= await self._cancel(sorted(wanted))
 
     def _stored(self, key: str) -> bool:
         order = self._core.state.orders.get(key)

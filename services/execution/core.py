@@ -13,19 +13,27 @@ import msgspec
 from msgspec import Struct, field
 
 from libs.common import messages as m
-from libs.common.messages import OrderStatus, Reason, Side
+from libs.common.messages import OrderStatus, Reason
 from services.execution import inputs as i
 from services.execution.account import AccountView
 from services.execution.config import ExecutionConfig
-from services.execution.orders import ENDED_BY_VENUE, OPEN, TRANSITIONS, Order, PendingEdit, signed
-from services.execution.permission import free, outdated, sized
+from services.execution.orders import (
+    ENDED_BY_VENUE,
+    IN_FLIGHT,
+    OPEN,
+    REFUSED,
+    TRANSITIONS,
+    Order,
+    PendingEdit,
+    signed,
+)
+from services.execution.permission import editable, outdated, sized, unwanted
 from services.execution.questions import Questions
 from services.execution.reconciliation import Watermark, compare
-from services.execution.settlement import matches, settle, shows_edit
+from services.execution.settlement import matches, settle, shows_edit, strange_terms
 
 CLOSED_KEPT = 200
 RETRY_SECONDS = 1.0
-IN_FLIGHT = (None, OrderStatus.SUBMITTING, OrderStatus.UNKNOWN)
 
 
 class State(Struct):
@@ -103,22 +111,6 @@ class ExecutionCore:
     def restore(self, raw: bytes) -> None:
         self.state = msgspec.json.decode(raw, type=State)
 
-    def overtaken(self, request: i.Place | i.Edit, now: datetime) -> bool:
-        """What was allowed a moment ago may not leave any more: it had to wait for its turn, and is to ask again."""
-        changed = self.trading is not None and self.trading.revision > request.trading_revision
-        return changed or now > request.expires_at
-
-    def live_entries(self) -> list[Order]:
-        """Orders that may rest at the venue and could still raise a position."""
-        return [
-            order
-            for order in self.state.orders.values()
-            if order.status is not None
-            and not order.terminal
-            and order.order.side is Side.BUY
-            and order.order.time_in_force.rests
-        ]
-
     # -- facts from the ledger
 
     def _on_verdict(self, verdict: m.Verdict, now: datetime) -> list[m.Message]:
@@ -127,8 +119,9 @@ class ExecutionCore:
             return []
         if verdict.edits:
             return self._on_edit(verdict, approved, now)
-        if approved.client_order_id in self.state.orders:
-            return []
+        known = self.state.orders.get(approved.client_order_id)
+        if known is not None:  # told again: what came of it is on the ledger, or still to be begun
+            return self._begin(known, now) if known.status is None else []
         order = Order(
             order=approved,
             signal_id=verdict.signal_id,
@@ -156,6 +149,8 @@ class ExecutionCore:
         order = self.state.orders.get(wanted.client_order_id)
         if order is None or order.terminal:
             return []  # it came to its end while risk decided
+        if order.edit is not None and order.edit.id == verdict.signal_id:
+            return self._begin_edit(order, order.edit, now) if order.status is not OrderStatus.PENDING_UPDATE else []
         if order.edit is not None or order.status not in OPEN:
             self.anomalies += 1  # risk approves one edit of an open order at a time
             return []
@@ -169,12 +164,9 @@ class ExecutionCore:
 
     def _begin_edit(self, order: Order, edit: PendingEdit, now: datetime) -> list[m.Message]:
         reason = outdated(self.trading, edit.trading_revision, edit.expires_at, edit.wanted.reduce_only, now)
-        if reason is None and not order.editable:
-            reason = Reason.ORDER_NOT_EDITABLE
-        if reason is None and edit.wanted.side is Side.SELL:
-            rest = edit.wanted.quantity - order.filled_qty
-            enough = rest <= free(order, self.state.orders.values(), self.state.positions)
-            reason = None if enough else Reason.NOTHING_TO_REDUCE
+        if reason is None:
+            rules = self.rules.get(edit.wanted.product_id)
+            reason = editable(order, edit.wanted, self.state.orders.values(), self.state.positions, rules)
         if reason is not None:
             return [order.edited(False, f"edit_refused: {reason}", now)]
         self._begun.add(edit.id)
@@ -190,22 +182,29 @@ class ExecutionCore:
             self.anomalies += 1
         if order.terminal:
             self._questions.forget(event.client_order_id)
-            self._forget_old()
+            self._forget_old(self.state.orders.pop(event.client_order_id))
             return [i.FetchAccount(id="account")]
         if event.status is OrderStatus.SUBMITTING:
             if event.client_order_id in self._begun:
                 return [self._place(order, 0)]
+            self._sent_by_another(order, now)
             return [order.event(OrderStatus.UNKNOWN, "submitted by another process", now)]
         if event.status is OrderStatus.PENDING_UPDATE and before is not OrderStatus.PENDING_UPDATE:
-            return self._send_edit(order)
-        if event.status in (OrderStatus.UNKNOWN, OrderStatus.ACCEPTED) or event.edit_id:
-            return self._ask(order, news=True)
+            return self._send_edit(order, now)
+        edited = event.edit_id and event.status is not OrderStatus.PENDING_UPDATE
+        if event.status in (OrderStatus.UNKNOWN, OrderStatus.ACCEPTED) or edited:
+            return [*unwanted(order, self.trading), *self._ask(order, news=True)]
         return []
 
-    def _send_edit(self, order: Order) -> list[m.Message]:
+    def _sent_by_another(self, order: Order, now: datetime) -> None:
+        """A process beside us made this step: a request that it may have sent lives no longer than one of ours."""
+        self._questions.sent_until(order, now + timedelta(seconds=self._config.jwt_seconds))
+
+    def _send_edit(self, order: Order, now: datetime) -> list[m.Message]:
         edit = order.edit
         if edit is None or edit.id not in self._begun:
-            return self._ask(order, news=True)  # begun by a process before us: it may have sent it
+            self._sent_by_another(order, now)
+            return self._ask(order, news=True)
         self._questions.sending(order)
         return [
             i.Edit(
@@ -227,10 +226,14 @@ class ExecutionCore:
         self.epoch += 1
         return []
 
-    def _forget_old(self) -> None:
-        closed = [key for key, order in self.state.orders.items() if order.terminal]
-        for key in closed[:-CLOSED_KEPT]:
-            del self.state.orders[key]
+    def _forget_old(self, ended: Order) -> None:
+        """Ended orders are kept in the order of their ends; those that traded or rested do not give way to refused
+        ones."""
+        self.state.orders[ended.order.client_order_id] = ended
+        for refused in (False, True):
+            of_kind = [k for k, o in self.state.orders.items() if o.terminal and (o.status in REFUSED) is refused]
+            for key in of_kind[:-CLOSED_KEPT]:
+                del self.state.orders[key]
 
     # -- standing facts
 
@@ -238,16 +241,7 @@ class ExecutionCore:
         if self.trading is not None and 0 < state.revision < self.trading.revision:
             return []
         self.trading = state
-        return [cancel for order in self.state.orders.values() for cancel in self._unwanted(order)]
-
-    def _unwanted(self, order: Order) -> list[m.Message]:
-        """A resting entry has no place in a halt or a reduction: cancel it, again at every look until it is gone."""
-        if self.trading is None or self.trading.state is m.Trading.ACTIVE:
-            return []
-        if order.status not in OPEN or order.order.side is Side.SELL or not order.order.time_in_force.rests:
-            return []
-        key = order.order.client_order_id
-        return [i.Cancel(id=f"cancel-{key}", client_order_id=key, venue_order_id=order.venue_order_id)]
+        return [cancel for order in self.state.orders.values() for cancel in unwanted(order, self.trading)]
 
     def _on_product(self, product: m.Product, now: datetime) -> list[m.Message]:
         self.rules[product.product_id] = product
@@ -278,7 +272,7 @@ class ExecutionCore:
                 outputs.append(order.event(OrderStatus.UNKNOWN, "found unanswered at start", now))
             elif not order.terminal:
                 self._questions.sent_until(order, dead_at)
-                outputs += [*self._unwanted(order), *self._ask(order)]
+                outputs += [*unwanted(order, self.trading), *self._ask(order)]
                 if order.edit is not None and order.status is not OrderStatus.PENDING_UPDATE:
                     outputs += self._begin_edit(order, order.edit, now)
         return outputs
@@ -350,7 +344,7 @@ class ExecutionCore:
         if shown:
             return [order.edited(True, "edited", now)]
         if shown is None:
-            self.anomalies += 1
+            self.anomalies += answer.order.status_word != "EDIT_QUEUED"
         elif self._questions.never_arrived(order, answer.asked_at):
             return [order.edited(False, "edit_refused: never_arrived", now)]
         return []
@@ -362,6 +356,8 @@ class ExecutionCore:
         order = self._waiting(answer.client_order_id)
         if order is None:
             return []
+        if not answer.order.venue_order_id:
+            return self._ask(order)
         if answer.order.product_id != order.order.product_id or answer.order.side is not order.order.side:
             self.anomalies += 1
             return self._ask(order)
@@ -380,11 +376,13 @@ class ExecutionCore:
     def _on_ask_failed(self, answer: i.AskFailed, now: datetime) -> list[m.Message]:
         self._questions.answered(answer.client_order_id, answer.id)
         order = self.state.orders.get(answer.client_order_id)
-        return self._ask(order) if order and order.status not in (None, *m.TERMINAL) else []
+        if order is None or order.status in (None, *m.TERMINAL):
+            return []
+        return [*unwanted(order, self.trading), *self._ask(order)]
 
     def _on_seen(self, answer: i.OrderSeen, now: datetime) -> list[m.Message]:
         """Book what is new, and end the order only when every fill that the venue counts is booked."""
-        self._questions.answered(answer.client_order_id, answer.id)
+        latest = self._questions.answered(answer.client_order_id, answer.id)
         order = self.state.orders.get(answer.client_order_id)
         if order is None or order.status not in OPEN:
             return []
@@ -392,13 +390,14 @@ class ExecutionCore:
             self.anomalies += 1
             return self._ask(order)
         found = settle(order, answer, now)
-        self.anomalies += found.odd
+        self.anomalies += found.odd + strange_terms(order, answer.order)
+        order.shown = answer.order.quantity or Decimal(0)
         if found.ended:
             return found.facts
         edited: list[m.Message] = []
-        if order.status is OrderStatus.PENDING_UPDATE and not found.facts:
+        if order.status is OrderStatus.PENDING_UPDATE and latest and not found.facts:
             edited = self._edit_outcome(order, answer, now)
-        return [*found.facts, *edited, *self._unwanted(order), *self._ask(order, news=found.news)]
+        return [*found.facts, *edited, *unwanted(order, self.trading), *self._ask(order, news=found.news)]
 
     def _on_user(self, update: i.UserUpdate, now: datetime) -> list[m.Message]:
         if update.order.client_order_id not in self.state.orders:
@@ -417,8 +416,8 @@ class ExecutionCore:
         if order.terminal and news:
             self.anomalies += 1
         if order.status in OPEN and (news or told.status in ENDED_BY_VENUE):
-            return self._ask(order, news=True)
-        return []
+            return [*unwanted(order, self.trading), *self._ask(order, news=True)]
+        return unwanted(order, self.trading)
 
     def _on_user_reconnected(self, message: i.UserReconnected, now: datetime) -> list[m.Message]:
         outputs: list[m.Message] = []
@@ -437,6 +436,7 @@ class ExecutionCore:
         """Ask about whatever differs. What is not ours is shown, and explains a drift; it is never touched."""
         found = compare(answer.listing, self.state.orders)
         outputs: list[m.Message] = []
+        self.anomalies += found.denied
         for told in found.mentioned:
             outputs += self._mentioned(told, answer.id, now)
         for order in found.ask:

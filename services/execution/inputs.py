@@ -45,6 +45,7 @@ class VenueOrder(Struct, frozen=True, kw_only=True):
     filled_value: Decimal | None = None  # quote currency, without fees
     fees: Decimal | None = None
     created_at: datetime | None = None
+    edits: tuple[tuple[Decimal, Decimal], ...] = ()  # size and price of each, the oldest first
 
 
 class VenueFill(Struct, frozen=True, kw_only=True):
@@ -58,6 +59,11 @@ class VenueFill(Struct, frozen=True, kw_only=True):
     fee: Decimal
     liquidity: str
     trade_time: datetime
+    value: Decimal | None = None  # quote currency, where the venue tells it itself; else price x size
+
+    @property
+    def quote_value(self) -> Decimal:
+        return self.price * self.size if self.value is None else self.value
 
 
 class AccountParts(Struct, frozen=True, kw_only=True):

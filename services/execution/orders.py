@@ -22,6 +22,8 @@ from services.execution.inputs import VenueFill
 
 S = OrderStatus
 OPEN = (S.ACCEPTED, S.PARTIALLY_FILLED, S.PENDING_UPDATE, S.PENDING_CANCEL)
+IN_FLIGHT = (None, S.SUBMITTING, S.UNKNOWN)  # the venue may have it under an id that we do not know
+REFUSED = (S.REJECTED, S.DENIED)
 ENDED_BY_VENUE = (S.FILLED, S.CANCELED, S.EXPIRED, S.REJECTED)
 
 # From the row's status an order may go to these. None is "approved, nothing done yet".
@@ -79,6 +81,7 @@ class Order(Struct, kw_only=True):
     fees: Decimal = Decimal(0)
     entry_ids: list[str] = field(default_factory=list)
     edit: PendingEdit | None = None
+    shown: Decimal = Decimal(0)  # quantity of the order as the venue showed it last
 
     @property
     def terminal(self) -> bool:
@@ -90,8 +93,9 @@ class Order(Struct, kw_only=True):
 
     @property
     def quantity(self) -> Decimal:
-        """The most that may come of it: while an edit is under way, the larger of both."""
-        return max(self.order.quantity, self.edit.wanted.quantity) if self.edit else self.order.quantity
+        """The most that may come of it: while an edit is under way the larger of both, and what the venue shows."""
+        wanted = self.edit.wanted.quantity if self.edit else Decimal(0)
+        return max(self.order.quantity, wanted, self.shown)
 
     @property
     def open_quantity(self) -> Decimal:
@@ -129,7 +133,7 @@ class Order(Struct, kw_only=True):
             return False
         self.entry_ids.append(fill.id)
         self.filled_qty += fill.size
-        self.filled_value += fill.price * fill.size
+        self.filled_value += fill.quote_value
         self.fees += fill.fee
         return True
 
@@ -173,7 +177,7 @@ class Order(Struct, kw_only=True):
         return msgspec.structs.replace(
             event,
             filled_qty=event.filled_qty + sum((fill.size for fill in new), Decimal(0)),
-            filled_value=event.filled_value + sum((fill.size * fill.price for fill in new), Decimal(0)),
+            filled_value=event.filled_value + sum((fill.quote_value for fill in new), Decimal(0)),
             fees=event.fees + sum((fill.fee for fill in new), Decimal(0)),
         )
 
@@ -185,7 +189,7 @@ class Order(Struct, kw_only=True):
             at=now,
             product_id=self.order.product_id,
             client_order_id=self.order.client_order_id,
-            venue_order_id=self.venue_order_id,
+            venue_order_id=fill.venue_order_id,
             trade_id=fill.trade_id,
             side=self.order.side,
             price=fill.price,
@@ -193,6 +197,7 @@ class Order(Struct, kw_only=True):
             fee=fill.fee,
             liquidity=fill.liquidity,
             trade_time=fill.trade_time,
+            value=fill.value,
         )
 
 

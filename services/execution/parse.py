@@ -6,6 +6,7 @@ Decimals may arrive as empty strings. Every parser raises OutcomeUnknown for wha
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from functools import cache
@@ -31,7 +32,7 @@ from services.execution.bodies import CONFIGURATIONS
 from services.execution.inputs import VenueFill, VenueOrder
 from services.execution.orders import VENUE_STATUS
 
-SATOSHI = Decimal("1E-8")  # the finest base increment of the venue
+FINEST = Decimal("1E-12")  # to which the base size of a fill that is told in the quote currency is rounded
 MAGNITUDE_MAX = 30  # decimal places before or after the point; written out, a larger exponent would fill the memory
 NO_REASON = (
     "",
@@ -48,6 +49,9 @@ TIMES_IN_FORCE = {
     "FILL_OR_KILL": TimeInForce.FOK,
 }
 VAULTS = ("ACCOUNT_TYPE_VAULT", "VAULT")
+# The venue's other trade types are REVERSAL, CORRECTION and SYNTHETIC; what they do to a fill it does not say.
+FILLED = (None, "", "FILL")
+Count = Callable[[str], None]
 
 
 class _RestOrder(Struct):
@@ -66,6 +70,7 @@ class _RestOrder(Struct):
     filled_value: Any = None
     total_fees: Any = None
     created_time: Any = None
+    edit_history: Any = None
 
 
 class _OrderPage(Struct):
@@ -94,10 +99,15 @@ class _RestFill(Struct):
     side: Side
     liquidity_indicator: str = ""
     size_in_quote: bool = False
+    trade_type: str | None = None
+
+
+class _Owned(Struct):
+    order_id: str
 
 
 class _FillPage(Struct):
-    fills: list[_RestFill]
+    fills: list[msgspec.Raw]
     cursor: str = ""
 
 
@@ -235,23 +245,32 @@ def parse_order(data: bytes) -> VenueOrder:
     return _order(decode(data, _OneOrder).order)
 
 
-def parse_orders(data: bytes) -> tuple[list[VenueOrder], str]:
-    """One page and the cursor of the next, empty at the end."""
+def uncounted(word: str) -> None:
+    """For who does not count what a listing leaves out."""
+
+
+def parse_orders(data: bytes, count: Count = uncounted) -> tuple[list[VenueOrder], str]:
+    """One page and the cursor of the next, empty at the end. `count` is told `odd_order` for each one left out."""
     page: _OrderPage = decode(data, _OrderPage)
-    return [order for raw in page.orders if (order := _listed(bytes(raw)))], _next(page)
+    return [order for raw in page.orders if (order := _listed(bytes(raw), count))], _next(page)
 
 
-def _listed(data: bytes) -> VenueOrder | None:
-    """None for an order that cannot be read and by its id is not ours: it must not hide the others of its page."""
+def _listed(data: bytes, count: Count) -> VenueOrder | None:
+    """None for an order that cannot be read and by its id is not ours: it must not hide the others of its page. One
+    without an id may be ours: a listing that leaves it out would say that ours never arrived."""
     try:
         return _order(decode(data, _RestOrder))
     except OutcomeUnknown:
-        if is_ours(decode(data, _Named).client_order_id or ""):
+        key = decode(data, _Named).client_order_id
+        if not key or is_ours(key):
             raise
+        count("odd_order")
         return None
 
 
 def _order(order: _RestOrder) -> VenueOrder:
+    if not order.order_id:
+        raise OutcomeUnknown("an order without an id")
     key, terms = _terms(order.order_configuration)
     order_type, time_in_force = KINDS.get(key, (_type(order.order_type), TIMES_IN_FORCE.get(str(order.time_in_force))))
     return VenueOrder(
@@ -273,6 +292,7 @@ def _order(order: _RestOrder) -> VenueOrder:
         filled_value=figure(order.filled_value),
         fees=figure(order.total_fees),
         created_at=_moment(order.created_time),
+        edits=_edits(order.edit_history),
     )
 
 
@@ -283,6 +303,13 @@ def _terms(configuration: object) -> tuple[str, dict[str, Any]]:
         if len(found) == 1:
             return found[0]
     return "", {}
+
+
+def _edits(history: object) -> tuple[tuple[Decimal, Decimal], ...]:
+    """Size and price of each edit that can be read."""
+    told = [edit for edit in history if isinstance(edit, dict)] if isinstance(history, list) else []
+    pairs = [(figure(edit.get("size")), figure(edit.get("price"))) for edit in told]
+    return tuple((size, price) for size, price in pairs if size is not None and price is not None)
 
 
 def _type(word: object) -> OrderType | None:
@@ -298,13 +325,33 @@ def _reason(*words: str | None) -> str:
 # -- fills
 
 
-def parse_fills(data: bytes) -> tuple[list[VenueFill], str]:
-    """One page and the cursor of the next. There is no `has_next`: the end is an empty cursor or an empty page."""
+def parse_fills(data: bytes, order_id: str = "", count: Count = uncounted) -> tuple[list[VenueFill], str]:
+    """One page and the cursor of the next. There is no `has_next`: the end is an empty cursor or an empty page.
+
+    Where the fills of one order were asked for, each of its own must be readable. Any other that is not, or is no
+    ordinary fill, is left out, so that it hides nothing; `count` is told `odd_fill`.
+    """
     page: _FillPage = decode(data, _FillPage)
-    return [_fill(fill) for fill in page.fills], page.cursor if page.fills else ""
+    fills = [fill for raw in page.fills if (fill := _listed_fill(bytes(raw), order_id, count))]
+    return fills, page.cursor if page.fills else ""
+
+
+def _listed_fill(data: bytes, order_id: str, count: Count) -> VenueFill | None:
+    owner = decode(data, _Owned).order_id
+    if not owner:
+        raise OutcomeUnknown("a fill without the id of its order")
+    try:
+        return _fill(decode(data, _RestFill))
+    except OutcomeUnknown:
+        if owner == order_id:
+            raise
+        count("odd_fill")
+        return None
 
 
 def _fill(fill: _RestFill) -> VenueFill:
+    if fill.trade_type not in FILLED:
+        raise OutcomeUnknown(f"fill {fill.entry_id} is a {fill.trade_type[:40]!r}")
     price, size = decimal(fill.price), decimal(fill.size)
     if price <= 0 or size <= 0:
         raise OutcomeUnknown(f"fill {fill.entry_id} of {size} at {price}")
@@ -319,12 +366,13 @@ def _fill(fill: _RestFill) -> VenueFill:
         fee=decimal(fill.commission),
         liquidity=fill.liquidity_indicator,
         trade_time=fill.trade_time,
+        value=size if fill.size_in_quote else None,
     )
 
 
 def _base(size: Decimal, price: Decimal) -> Decimal:
     try:
-        return (size / price).quantize(SATOSHI)
+        return (size / price).quantize(FINEST)
     except InvalidOperation:
         raise OutcomeUnknown(f"a fill worth {size} at {price}") from None
 

@@ -1,4 +1,4 @@
-"""May this approval still be sent, and with which quantity? The last look before anything leaves. Pure."""
+"""What may leave, with which quantity, and what may not stay: the last look at an order. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from libs.common import messages as m
 from libs.common.messages import Reason, Side
-from services.execution.inputs import Edit, Place
+from services.execution.inputs import Cancel, Edit, Place
 from services.execution.orders import Order
 
 ZERO = Decimal(0)
@@ -33,6 +33,14 @@ def refusal(request: Place | Edit, trading: m.TradingState, now: datetime) -> Re
     return forbidden(trading, order.reduce_only)
 
 
+def overtaken(request: Place | Edit, latest: m.TradingState | None, now: datetime) -> bool:
+    """What was allowed a moment ago may not leave any more: it had to wait for its turn. A state that is older than the
+    one it was decided under has only not been told yet; revision 0 is a state that was lost."""
+    if latest is not None and 0 < latest.revision < request.trading_revision:
+        return now > request.expires_at
+    return latest is None or refusal(request, latest, now) is not None
+
+
 def outdated(
     trading: m.TradingState | None, revision: int, expires_at: datetime, reduce_only: bool, now: datetime
 ) -> Reason | None:
@@ -53,12 +61,12 @@ def sized(
     """The quantity that may go out: a sale never exceeds what is held now, less what other open sales may still take.
     With a reason nothing may."""
     wanted = order.order
-    if rules is not None and rules.forbids(wanted.order_type, wanted.time_in_force, wanted.post_only):
+    if rules is None:
+        return Reason.PRODUCT_UNKNOWN, wanted.quantity
+    if rules.forbids(wanted.order_type, wanted.time_in_force, wanted.post_only):
         return Reason.PRODUCT_NOT_TRADABLE, wanted.quantity
     if wanted.side is Side.BUY:
         return (Reason.EVALUATION_FAILED if wanted.reduce_only else None), wanted.quantity
-    if rules is None:
-        return Reason.PRODUCT_UNKNOWN, wanted.quantity
     held = free(order, orders, positions)
     quantity = min(wanted.quantity, held // rules.base_increment * rules.base_increment)
     if quantity <= 0:
@@ -76,3 +84,36 @@ def free(order: Order, orders: Iterable[Order], positions: Mapping[str, Decimal]
         elif other.order.product_id == order.order.product_id and other.order.side is Side.SELL:
             held -= other.open_quantity if earlier or other.status is not None else ZERO
     return held
+
+
+def editable(
+    order: Order,
+    wanted: m.ApprovedOrder,
+    orders: Iterable[Order],
+    positions: Mapping[str, Decimal],
+    rules: m.Product | None,
+) -> Reason | None:
+    """Why the order may not become what is wanted."""
+    if not order.editable:
+        return Reason.ORDER_NOT_EDITABLE
+    if rules is None:
+        return Reason.PRODUCT_UNKNOWN
+    if rules.forbids(wanted.order_type, wanted.time_in_force, wanted.post_only):
+        return Reason.PRODUCT_NOT_TRADABLE
+    if wanted.side is Side.SELL and wanted.quantity - order.filled_qty > free(order, orders, positions):
+        return Reason.NOTHING_TO_REDUCE
+    return None
+
+
+def unwanted(order: Order, trading: m.TradingState | None) -> list[m.Message]:
+    """A resting entry has no place in a halt or a reduction: cancel it, again at every look until it is gone."""
+    if trading is None or trading.state is m.Trading.ACTIVE or not order.resting or order.order.side is Side.SELL:
+        return []
+    key = order.order.client_order_id
+    return [Cancel(id=f"cancel-{key}", client_order_id=key, venue_order_id=order.venue_order_id)]
+
+
+def live_entries(orders: Iterable[Order]) -> list[Order]:
+    """Orders that may rest at the venue and could still raise a position."""
+    begun = (order for order in orders if order.status is not None and not order.terminal)
+    return [order for order in begun if order.order.side is Side.BUY and order.order.time_in_force.rests]

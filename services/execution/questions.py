@@ -43,16 +43,19 @@ class Questions:
     def of(self, order: Order) -> Inquiry:
         return self._inquiries.setdefault(order.order.client_order_id, Inquiry())
 
-    def answered(self, client_order_id: str, question: str) -> None:
-        """The question is no longer out, if it is the latest one."""
+    def answered(self, client_order_id: str, question: str) -> bool:
+        """The question is no longer out, if it is the latest one; False for an older one."""
         inquiry = self._inquiries.get(client_order_id)
-        if inquiry is not None and inquiry.id == question:
+        latest = inquiry is not None and inquiry.id == question
+        if inquiry is not None and latest:
             inquiry.id = ""
+        return latest
 
     def sending(self, order: Order) -> None:
-        """A request about this order is on its way: until its outcome is unknown, no answer proves anything."""
+        """A request about this order is on its way: what was asked before proves nothing about it, and as long as its
+        outcome is not unknown, no answer proves that it never came."""
         inquiry = self.of(order)
-        inquiry.token_expires_at, inquiry.answers_without = EPOCH, 0
+        inquiry.id, inquiry.token_expires_at, inquiry.answers_without = "", EPOCH, 0
 
     def sent_until(self, order: Order, token_expires_at: datetime) -> None:
         """A request about this order has an unknown outcome; the venue takes it until its token dies."""

@@ -30,12 +30,14 @@ def settle(order: Order, answer: OrderSeen, now: datetime) -> Settlement:
     new = list({fill.entry_id: fill for fill in answer.fills if fill.entry_id not in order.entry_ids}.values())
     found.facts += [order.fill_of(fill, now) for fill in new]
     filled = order.filled_qty + sum((fill.size for fill in new), Decimal(0))
-    value = order.filled_value + sum((fill.size * fill.price for fill in new), Decimal(0))
+    value = order.filled_value + sum((fill.quote_value for fill in new), Decimal(0))
     status = told.status
     empty = status is OrderStatus.FILLED and not filled
     if order.overfilled(filled, value) or status is None or empty:
         found.odd += 1
-    if status in ENDED_BY_VENUE and filled == told.filled_qty and not empty:
+    # Where the venue tells no figure of its own, its complete list of fills is the truth.
+    complete = told.filled_qty is None or abs(filled - told.filled_qty) < CENT_PART
+    if status in ENDED_BY_VENUE and complete and not empty:
         reason = told.reject_reason or told.status_word.lower()
         end = order.progress(status, reason, new, now)
         found.odd += _sums_differ(end, told)
@@ -61,12 +63,24 @@ def matches(order: Order, answer: OrderSeen) -> bool:
 
 
 def shows_edit(order: Order, told: VenueOrder) -> bool | None:
-    """Whether the venue's order is what the edit under way wants, or still what it was; None where it does not say."""
+    """Whether the venue's order is what the edit under way wants, or still what it was; None where that cannot be told:
+    the venue works on it, or shows terms that nobody asked for."""
     assert order.edit is not None, "no edit is under way"
-    terms = (told.quantity, told.limit_price)
-    if terms == (order.edit.wanted.quantity, order.edit.wanted.limit_price):
+    if told.status_word == "EDIT_QUEUED":
+        return None
+    wanted = (order.edit.wanted.quantity, order.edit.wanted.limit_price)
+    if wanted in ((told.quantity, told.limit_price), *told.edits[-1:]):
         return True
-    return False if terms == (order.order.quantity, order.order.limit_price) else None
+    return False if _as_ordered(order, told) else None
+
+
+def strange_terms(order: Order, told: VenueOrder) -> bool:
+    """An open order, with no edit under way, that is not what we ordered: somebody edited it at the venue."""
+    return order.edit is None and order.editable and told.quantity is not None and not _as_ordered(order, told)
+
+
+def _as_ordered(order: Order, told: VenueOrder) -> bool:
+    return (told.quantity, told.limit_price) == (order.order.quantity, order.order.limit_price)
 
 
 def _sums_differ(end: m.OrderEvent, told: VenueOrder) -> bool:

@@ -10,11 +10,14 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from typing import Protocol, TypeVar
 from urllib.parse import quote
 
+from msgspec.structs import replace
+
 from libs.common.clock import Clock
-from libs.common.errors import OutcomeUnknown, PerpsError
+from libs.common.errors import OutcomeUnknown, PerpsError, Rejected
 from libs.common.messages import TERMINAL, ApprovedOrder, Balance, RateLimits
 from services.execution import answers, parse
 from services.execution.auth import Signer
@@ -27,6 +30,10 @@ from services.execution.user_channel import UserChannel
 PAGE = 250
 CANCELS_AT_MOST = 100  # in one request
 NO_ORDER_ID = "NO_ORDER_ID"  # our word: an empty id was not sent, because it makes the venue hang
+# The sizes of an order's fills are its filled size, but for the rounding of those that are told in the quote currency.
+ROUNDING = Decimal("1E-6")
+# Not about one order of a batch: the key may not do this at all.
+KEY_REFUSED = ("HTTP_401", "HTTP_403")
 # The venue's filter OPEN leaves these out, and they may be cancelled too.
 WAITING = ("PENDING", "QUEUED")
 
@@ -124,8 +131,26 @@ class CoinbaseVenue:
         wanted = [key for key in wanted if key]
         for start in range(0, len(wanted), CANCELS_AT_MOST):
             chunk = wanted[start : start + CANCELS_AT_MOST]
-            data = await self._rest.ask("/orders/batch_cancel", {"order_ids": chunk}, Priority.CANCEL)
-            refused |= answers.parse_cancelled(data, chunk)
+            try:
+                refused |= await self._cancel(chunk)
+            except Rejected as error:
+                if len(wanted) == 1 or error.reason in KEY_REFUSED:
+                    raise
+                refused |= await self._cancel_one_by_one(chunk)
+        return refused
+
+    async def _cancel(self, venue_order_ids: list[str]) -> dict[str, str]:
+        data = await self._rest.ask("/orders/batch_cancel", {"order_ids": venue_order_ids}, Priority.CANCEL)
+        return answers.parse_cancelled(data, venue_order_ids)
+
+    async def _cancel_one_by_one(self, venue_order_ids: list[str]) -> dict[str, str]:
+        """After a refusal of them all: one id that the venue does not like must not keep the others alive."""
+        refused: dict[str, str] = {}
+        for key in venue_order_ids:
+            try:
+                refused |= await self._cancel([key])
+            except Rejected as error:
+                refused[key] = error.reason
         return refused
 
     # -- what would happen
@@ -156,7 +181,7 @@ class CoinbaseVenue:
             found |= {fill.entry_id: fill for fill in page}
             if order.filled_qty and sum((fill.size for fill in found.values()), Decimal(0)) >= order.filled_qty:
                 break
-        return order, list(found.values())
+        return order, _made_whole(order, list(found.values()))
 
     async def listing(self, since: datetime) -> Listing:
         orders: dict[str, VenueOrder] = {}
@@ -176,10 +201,11 @@ class CoinbaseVenue:
         params = [("product_ids", product_id)] if product_id else []
         if since is not None:
             params.append(("start_date", rfc3339(since)))
+        read = partial(parse.parse_orders, count=self._rest.count)
         # Waiting ones first: they become open ones, never the other way.
         for statuses in (WAITING, ("OPEN",)) if open_only else ((),):
             wanted = [*params, *(("order_status", status) for status in statuses)]
-            async for page in self._pages("/orders/historical/batch", wanted, parse.parse_orders):
+            async for page in self._pages("/orders/historical/batch", wanted, read):
                 yield page
 
     async def fills(
@@ -190,7 +216,8 @@ class CoinbaseVenue:
         params = [(name, value) for name, value in given.items() if value]
         if since is not None:
             params.append(("start_sequence_timestamp", rfc3339(since)))  # the venue ignores start_date here
-        async for page in self._pages("/orders/historical/fills", params, parse.parse_fills):
+        read = partial(parse.parse_fills, order_id=order_id, count=self._rest.count)
+        async for page in self._pages("/orders/historical/fills", params, read):
             yield [fill for fill in page if order_id in ("", fill.venue_order_id)]
 
     async def _pages(self, path: str, params: Params, read: Callable[[bytes], tuple[T, str]]) -> AsyncIterator[T]:
@@ -256,3 +283,16 @@ class CoinbaseVenue:
 
     def user_updates(self) -> AsyncIterator[VenueOrder | None]:
         return self._channel.updates()
+
+
+def _made_whole(order: VenueOrder, fills: list[VenueFill]) -> list[VenueFill]:
+    """The fills, so that their sizes are the order's own figure to the last digit: the newest of those that were told
+    in the quote currency takes what rounding has lost. A larger difference is a fill that is not listed yet."""
+    rounded = [fill for fill in fills if fill.value is not None]
+    if not rounded or not order.filled_qty:
+        return fills
+    lost = order.filled_qty - sum((fill.size for fill in fills), Decimal(0))
+    newest = max(rounded, key=lambda fill: fill.trade_time)
+    if abs(lost) >= order.filled_qty * ROUNDING or newest.size + lost <= 0:
+        return fills
+    return [replace(fill, size=fill.size + lost) if fill is newest else fill for fill in fills]

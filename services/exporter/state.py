@@ -110,7 +110,7 @@ class Kept(Struct):
     def on_fill(self, fill: m.Fill) -> None:
         if self.fills_known.first_time(fill.id):
             self.fills[fill.side] = self.fills.get(fill.side, 0) + 1
-            self.fill_notional[fill.side] = self.fill_notional.get(fill.side, Decimal(0)) + fill.price * fill.size
+            self.fill_notional[fill.side] = self.fill_notional.get(fill.side, Decimal(0)) + fill.quote_value
             self.last_fills = [*self.last_fills, fill][-LAST_FILLS:]
 
     def on_status(self, status: m.ServiceStatus) -> None:

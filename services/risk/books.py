@@ -52,18 +52,20 @@ class Holding(Struct):
     day_price: Decimal = ZERO
     day_price_at: datetime = EPOCH
 
-    def trade(self, size: Decimal, price: Decimal, fee: Decimal) -> None:
-        """Book one fill; `size` is negative for a sale. More sold than held is a short position, shown as it is."""
-        closed = ZERO
+    def trade(self, size: Decimal, price: Decimal, fee: Decimal, value: Decimal) -> None:
+        """Book one fill; `size` and `value` (quote currency, without the fee) are negative for a sale. More sold than
+        held is a short position, shown as it is."""
+        closed = out = ZERO
         if size * self.quantity < 0:
             closed = min(size, -self.quantity, key=abs)
             released = share(self.cost, -closed, self.quantity)
             self.cost -= released
-            self.realized -= closed * price + released
-        self.cost += (size - closed) * price
+            out = value if closed == size else closed * price
+            self.realized -= out + released
+        self.cost += value - out
         self.quantity += size
         self.fees += fee
-        self.cash -= size * price + fee
+        self.cash -= value + fee
 
     def see(self, price: Decimal, at: datetime, midnight: datetime) -> None:
         """Take the price of a mark or a fill. One of yesterday that comes late still belongs to midnight."""
@@ -126,12 +128,13 @@ class Books(Struct):
         if len(self.fill_ids) > FILLS_REMEMBERED:
             del self.fill_ids[next(iter(self.fill_ids))]
         holding = self.holdings.setdefault(fill.product_id, Holding())
-        size = fill.size if fill.side is Side.BUY else -fill.size
-        holding.trade(size, fill.price, fill.fee)
+        sign = 1 if fill.side is Side.BUY else -1
+        size, value = sign * fill.size, sign * fill.quote_value
+        holding.trade(size, fill.price, fill.fee, value)
         if fill.trade_time < self.midnight:
             # Told late, after a restart over midnight: it was part of the day before.
             holding.day_quantity += size
-            holding.day_cash -= size * fill.price + fill.fee
+            holding.day_cash -= value + fill.fee
         holding.see(fill.price, fill.trade_time, self.midnight)
         return True
 

@@ -15,7 +15,7 @@ from services.risk import trading as t
 from services.risk.books import EXACT, ZERO
 from services.risk.config import RiskConfig
 from services.risk.knowledge import Knowledge
-from services.risk.operator import OrderAsked, fault, signal_of
+from services.risk.operator import OPERATOR, OrderAsked, fault, signal_of
 from services.risk.rules import evaluate
 from services.risk.sizing import Context
 from services.risk.state import State
@@ -144,7 +144,7 @@ class RiskCore:
 
     def _signal(self, signal: m.Signal, now: datetime) -> list[m.Verdict]:
         answers = self.state.answers
-        if signal.id in answers.given:
+        if answers.known(signal.id):
             return []
         # A verdict is never older than its signal: only what is as old as a forgotten verdict can be forgotten.
         if answers.forgotten is not None and signal.at <= answers.forgotten:
@@ -170,6 +170,7 @@ class RiskCore:
                 reserved=context.reservation if approved else ZERO,
                 order=context.order() if approved else None,
                 edits=approved and bool(signal.edits),
+                operator=signal.strategy == OPERATOR,
             )
         ]
 
@@ -183,8 +184,8 @@ class RiskCore:
         edited = self.state.orders.get(request.edits)
         ttl = timedelta(seconds=self.config.approval_ttl_seconds)
         signal = signal_of(asked, request, self.known.installation_id, ttl, edited.order if edited else None)
-        verdicts = self._signal(signal, now)
-        said, detail, ok = ANSWERED_BEFORE, "there is no second verdict", True
+        before, verdicts = self.state.answers.asked.get(signal.id), self._signal(signal, now)
+        said, detail, ok = ANSWERED_BEFORE, f"with {before}", before is m.Reason.APPROVED
         for verdict in verdicts:
             said, detail, ok = str(verdict.reason), verdict.detail, verdict.order is not None
         key = request.edits or m.client_order_id(signal.id)

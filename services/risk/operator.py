@@ -1,6 +1,6 @@
 """What an operator asks for, as the signal that it becomes: from there on nothing distinguishes it from the strategy's.
 
-A request id is remembered like any answered signal, for a day of market time (see `state.Answers`).
+A request id is remembered for ever (see `state.Answers`).
 """
 
 from __future__ import annotations

@@ -7,13 +7,15 @@ from decimal import Decimal
 
 from msgspec import Struct, field
 
-from libs.common.messages import TERMINAL, ApprovedOrder, Fill, OrderEvent, OrderStatus, Side, Verdict
+from libs.common.messages import TERMINAL, ApprovedOrder, Fill, OrderEvent, OrderStatus, Reason, Side, Verdict
 from services.risk.books import ZERO, Books, currencies, share
 from services.risk.knowledge import Knowledge
 
 MEMORY = timedelta(hours=24)
 ANSWERS_MAX = 10_000  # bounds the snapshot; reached only by a strategy that signals every nine seconds, all day
 MINUTE = timedelta(minutes=1)
+# The venue rounds what it tells in the quote currency; nothing that can be traded is as small.
+NO_DRIFT = Decimal("1E-8")
 
 
 class Answers(Struct):
@@ -21,17 +23,24 @@ class Answers(Struct):
 
     Ids are remembered for a day of market time. What is older may have been answered and forgotten, so it is not
     answered at all. `given` is the time of the verdict per signal id, oldest first; `forgotten` the latest that left.
+    A request of an operator carries no time that could tell its age: `asked` keeps the reason that each got for ever.
     """
 
     given: dict[str, datetime] = field(default_factory=dict)
     forgotten: datetime | None = None
     approvals: list[datetime] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)  # verdicts by reason, since installation
+    asked: dict[str, Reason] = field(default_factory=dict)
+
+    def known(self, signal_id: str) -> bool:
+        return signal_id in self.given or signal_id in self.asked
 
     def add(self, verdict: Verdict) -> bool:
         """False when the signal is answered already."""
-        if verdict.signal_id in self.given:
+        if self.known(verdict.signal_id):
             return False
+        if verdict.operator:
+            self.asked[verdict.signal_id] = verdict.reason
         self.given[verdict.signal_id] = verdict.at
         self.counts[verdict.reason] = self.counts.get(verdict.reason, 0) + 1
         if verdict.order is not None:
@@ -95,7 +104,7 @@ class OpenOrder(Struct):
 
     def book(self, fill: Fill) -> None:
         self.booked += fill.size
-        self.spent += fill.size * fill.price + fill.fee
+        self.spent += fill.quote_value + fill.fee
 
     def step(self, event: OrderEvent) -> None:
         """One step of its life. The end of an edit, or of the order, says in `order` which version it was."""
@@ -162,7 +171,7 @@ class State(Struct, forbid_unknown_fields=True):
         for currency, booked in self.balances(known).items():
             balance = account.balances.get(currency)
             venue = balance.available + balance.hold if balance else ZERO
-            if venue != booked:
+            if abs(venue - booked) > NO_DRIFT:
                 self.drift[currency] = venue - booked
 
     def balances(self, known: Knowledge) -> dict[str, Decimal]:

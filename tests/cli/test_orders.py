@@ -54,6 +54,8 @@ async def test_an_order_is_shown_by_either_id_with_fills_that_are_added_up_exact
     assert (shown["filled_qty"], shown["filled_value"]) == ("0.40000001", "40.0100010001")
     assert (shown["fees"], shown["average_price"][:12]) == ("0.1234567890123457", "100.02499999")
     assert len(shown["fills"]) == 2
+    venue.fills_of["v1"].append(replace(venue_fill("f3", "3", "0.333333333333", "0"), value=Decimal(1)))
+    assert jsonable((await show_order(venue, no_bus, order_id))[0])["filled_value"] == "41.0100010001"
 
 
 async def test_an_order_that_the_venue_does_not_tell_of_is_shown_from_the_ledger_and_says_so() -> None:

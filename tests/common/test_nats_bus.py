@@ -59,6 +59,18 @@ async def test_a_message_reaches_its_subscriber_and_stays_as_the_last_value(prov
     await risk.close()
 
 
+async def test_a_subscription_is_in_force_once_it_was_made(provisioned: NatsServer) -> None:
+    marketdata, risk = await provisioned.connect("marketdata"), await provisioned.connect("risk")
+    received: dict[str, list[m.Message]] = {}
+    for message in (mark(str(price)) for price in range(1, 101)):
+        received[message.id] = []
+        await risk.subscribe(m.Mark, received[message.id].append)
+        await marketdata.publish(message)
+    await until(lambda: all(key in [message.id for message in heard] for key, heard in received.items()))
+    await marketdata.close()
+    await risk.close()
+
+
 async def test_garbage_on_every_subject_is_counted_and_nothing_else_happens(provisioned: NatsServer) -> None:
     marketdata, risk = await provisioned.connect("marketdata"), await provisioned.connect("risk")
     received: list[m.Message] = []

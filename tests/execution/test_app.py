@@ -11,7 +11,7 @@ from decimal import Decimal
 import msgspec
 
 from libs.common import messages as m
-from libs.common.bus import Delivery
+from libs.common.bus import Delivery, Entry
 from libs.common.clock import AsyncioTasks, SystemClock
 from libs.common.errors import OutcomeUnknown, Rejected, Retryable
 from libs.common.subjects import INSTALLATION_KEY, STATE_BUCKET, TRADING_KEY
@@ -67,6 +67,7 @@ class ScriptedVenue:
         self.sent: list[str] = []
         self.canceled: list[list[str]] = []
         self.cancel_errors: list[Exception] = []
+        self.refusals: dict[str, str] = {}
         self.before_signing: Callable[[], None] = lambda: None
         self.place_error: Exception | None = None
         self.edit_error: Exception | None = None
@@ -107,7 +108,7 @@ class ScriptedVenue:
         self.canceled.append(venue_order_ids)
         if self.cancel_errors:
             raise self.cancel_errors.pop(0)
-        return {}
+        return self.refusals
 
     async def account(self) -> i.AccountParts:
         return self.account_errors.pop(0) if self.account_errors else self.parts
@@ -186,11 +187,10 @@ async def test_a_halt_that_comes_while_the_request_waits_for_its_turn_holds() ->
         halted = trading(m.Trading.HALTED, 2)
 
         def halt() -> None:
-            system.app._core.on_message(halted, datetime.now(UTC))
-            entry = msgspec.json.encode(halted)
-            system.bus.entries[STATE_BUCKET, TRADING_KEY] = type(system.bus.entries[STATE_BUCKET, TRADING_KEY])(
-                entry, 2
-            )
+            entry = Entry(msgspec.json.encode(halted), 2)
+            system.bus.entries[STATE_BUCKET, TRADING_KEY] = entry
+            for watcher in system.bus.watchers:
+                watcher(entry)
             system.venue.before_signing = lambda: None
 
         system.venue.before_signing = halt
@@ -200,6 +200,21 @@ async def test_a_halt_that_comes_while_the_request_waits_for_its_turn_holds() ->
         assert system.bus.events[-1].reason == m.Reason.TRADING_STATE_CHANGED
 
 
+async def test_a_trading_state_that_is_lost_while_the_request_waits_for_its_turn_is_a_halt() -> None:
+    async with running() as system:
+
+        def lose() -> None:
+            del system.bus.entries[STATE_BUCKET, TRADING_KEY]
+            for watcher in system.bus.watchers:
+                watcher(None)
+            system.venue.before_signing = lambda: None
+
+        system.venue.before_signing = lose
+        system.bus.write(fresh(verdict(gtc=True)))
+        await system.until_status(S.DENIED)
+        assert system.venue.sent == []
+
+
 async def test_with_the_bus_gone_resting_entries_are_canceled_at_the_venue_until_it_said_yes() -> None:
     async with running(bus_lost_cancel_seconds=1) as system:
         await resting(system)
@@ -207,6 +222,14 @@ async def test_with_the_bus_gone_resting_entries_are_canceled_at_the_venue_until
         system.bus.connected = False
         await system.until(lambda: len(system.venue.canceled) == 2)
         assert system.venue.canceled == [["venue-s1"]] * 2
+
+
+async def test_with_the_bus_gone_a_cancel_that_the_venue_refused_is_asked_for_again() -> None:
+    async with running(bus_lost_cancel_seconds=1) as system:
+        await resting(system)
+        system.venue.refusals = {"venue-s1": "ORDER_IS_BEING_REPLACED"}
+        system.bus.connected = False
+        await system.until(lambda: len(system.venue.canceled) == 2)
 
 
 async def test_a_bus_that_lives_but_lets_the_lease_run_out_counts_as_gone() -> None:

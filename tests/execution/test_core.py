@@ -339,11 +339,23 @@ def canceled(story: Story) -> list[str]:
     return [cancel.client_order_id for cancel in story.all(i.Cancel)]
 
 
-def test_an_entry_that_comes_to_rest_after_the_halt_is_canceled_at_once() -> None:
+def test_an_entry_that_comes_to_rest_after_the_halt_is_canceled_at_once_and_at_every_look() -> None:
     story = Story().tell(verdict(gtc=True), trading(m.Trading.HALTED, 2))
     assert canceled(story) == []
-    story.tell(placed(), seen(status=S.ACCEPTED))
+    story.tell(placed())
     assert canceled(story) == [key()]
+    story.tell(seen(status=S.ACCEPTED))
+    assert canceled(story) == [key()] * 2
+
+
+def test_a_halt_goes_on_canceling_while_the_venues_queries_fail() -> None:
+    story = Story().tell(verdict(gtc=True), placed(), trading(m.Trading.HALTED, 2))
+    before = len(canceled(story))
+    story.tell(*[i.AskFailed(id="x", client_order_id=key(), why="503")] * 3)
+    story.tell(i.UserUpdate(id="u", order=seen(status=S.ACCEPTED).order))
+    listing = i.Listing(orders=(seen(status=S.ACCEPTED).order,), fills=())
+    story.tell(i.Reconciled(id="l", listing=listing, until=NOON))
+    assert len(canceled(story)) == before + 5
 
 
 def test_a_cancel_that_did_not_work_is_repeated_at_every_look() -> None:
@@ -491,3 +503,40 @@ def test_no_order_of_answers_and_restarts_sends_an_order_that_may_be_at_the_venu
     assert len(ended) <= 1
     assert not ended or story.statuses[-1] in m.TERMINAL
     assert story.core.state.positions.get("BTC-USD", Decimal(0)) == sum((f.size for f in story.fills), Decimal(0))
+
+
+def test_a_purchase_without_the_products_rules_is_not_sent() -> None:
+    story = Story()
+    story.core.rules.clear()
+    story.tell(verdict())
+    assert (story.statuses, story.reasons) == ([S.DENIED], [m.Reason.PRODUCT_UNKNOWN])
+
+
+def test_an_order_found_without_an_id_is_no_answer() -> None:
+    nameless = msgspec.structs.replace(seen(status=S.ACCEPTED).order, venue_order_id="")
+    answer = i.PlaceUnknown(id="x", client_order_id=key(), why="timeout", token_expires_at=NOON)
+    story = Story().tell(verdict(), answer, i.Found(id="f", client_order_id=key(), order=nameless))
+    assert story.statuses[-1] is S.UNKNOWN
+
+
+def test_an_approval_told_again_before_anything_was_done_about_it_is_begun() -> None:
+    story = Story()
+    story.core.on_message(verdict(), NOON)  # its first step was not written: somebody else had written before
+    story.tell(verdict())
+    assert story.statuses == [S.SUBMITTING]
+
+
+def test_an_old_order_that_ends_last_is_remembered_longest_and_refused_ones_push_nobody_out() -> None:
+    story = Story().tell(verdict("old", gtc=True), placed("old"), seen("old", status=S.ACCEPTED))
+    for number in range(201):
+        story.tell(verdict(f"s{number}"), placed(f"s{number}"), seen(f"s{number}", status=S.CANCELED))
+    story.tell(seen("old", status=S.CANCELED))
+    for number in range(300, 501):
+        story.tell(msgspec.structs.replace(verdict(f"s{number}"), expires_at=NOON - timedelta(seconds=1)))
+    assert key("old") in story.core.state.orders
+    assert len(story.core.state.orders) == 400
+
+
+def test_an_open_order_that_shows_more_than_we_ordered_is_odd_and_counts_in_full() -> None:
+    story = Story().tell(verdict(gtc=True), placed(), seen(status=S.ACCEPTED, terms=("3", "100")))
+    assert (story.core.anomalies, story.core.state.orders[key()].open_quantity) == (1, Decimal(3))

@@ -10,7 +10,7 @@ import pytest
 
 from libs.common import messages as m
 from services.execution import inputs as i
-from tests.execution.story import NOON, Story, edit, key, placed, seen, trading, verdict
+from tests.execution.story import NOON, Story, edit, key, placed, product, seen, trading, verdict
 
 S = m.OrderStatus
 AS_IT_WAS, AS_WANTED = ("1", "100"), ("2", "99")
@@ -82,6 +82,38 @@ def test_an_edit_never_arrived_only_after_its_token_died_and_two_answers_without
     story.tell(after_the_token())
     assert (last(story).status, last(story).reason) == (S.ACCEPTED, "edit_refused: never_arrived")
     assert last(story).order.quantity == 1
+
+
+def test_an_edit_that_the_venue_still_works_on_is_not_settled_by_the_old_terms() -> None:
+    queued = after_the_token()
+    queued = msgspec.structs.replace(queued, order=msgspec.structs.replace(queued.order, status_word="EDIT_QUEUED"))
+    story = resting().tell(edit(), unknown(), *[queued] * 5)
+    assert (last(story).status, story.core.anomalies) == (S.PENDING_UPDATE, 0)
+
+
+def test_an_answer_from_before_the_edit_proves_nothing_about_it_though_it_shows_what_is_wanted() -> None:
+    story = resting()
+    [*_, asked] = story.all(i.Query)
+    story.tell(edit(), edited(), seen(status=S.ACCEPTED, terms=AS_WANTED))
+    back = edit(quantity="1", price="100", edit_id="e2")
+    story.tell(back)
+    stale = msgspec.structs.replace(seen(status=S.ACCEPTED, terms=AS_IT_WAS), id=asked.id)
+    story.core.on_message(stale, story.now)
+    assert all(not isinstance(fact, m.OrderEvent) or fact.status is S.PENDING_UPDATE for fact in story.ledger[-1:])
+    story.tell(i.EditRefused(id="x", client_order_id=key(), edit_id="e2", reason="NO"))
+    assert (last(story).order.quantity, last(story).reason) == (Decimal(2), "edit_refused: NO")
+
+
+def test_an_edit_that_only_the_orders_history_shows_was_taken() -> None:
+    answer = after_the_token()
+    order = msgspec.structs.replace(answer.order, edits=((Decimal(2), Decimal(99)),))
+    story = resting().tell(edit(), unknown(), msgspec.structs.replace(answer, order=order))
+    assert (last(story).status, last(story).order.quantity) == (S.ACCEPTED, Decimal(2))
+
+
+def test_an_edit_of_a_product_that_only_takes_cancels_is_not_sent() -> None:
+    story = resting().tell(product(cancel_only=True), edit())
+    assert last(story).reason == "edit_refused: product_not_tradable"
 
 
 def test_an_order_that_shows_neither_the_old_nor_the_new_terms_is_odd_and_stays_open() -> None:

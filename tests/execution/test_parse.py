@@ -37,6 +37,57 @@ def test_a_fill_sized_in_the_quote_currency_is_turned_into_base() -> None:
     assert parse.parse_fills(json.dumps(page).encode())[0][0].size == Decimal(10)
 
 
+def test_a_recorded_fill_told_in_the_quote_currency_keeps_its_value_to_the_last_digit() -> None:
+    fills, _ = parse.parse_fills(recorded("rest/kmiq/list_fills.json").read_bytes())
+    bought = fills[3]
+    assert (bought.value, bought.size) == (Decimal("0.9940357852882704"), Decimal("3.898179550150"))
+    assert bought.quote_value + bought.fee == Decimal(1)
+    assert (fills[0].value, fills[0].quote_value) == (None, Decimal("1.2845"))
+
+
+def fills_page(**changes: object) -> tuple[bytes, str]:
+    """A recorded fill, changed, before the same as it was; and the id of their order."""
+    page = json.loads(recorded("rest/ccxt/list_fills_taker.json").read_text())
+    [fill] = page["fills"]
+    page["fills"] = [{**fill, **changes}, fill]
+    return json.dumps(page).encode(), fill["order_id"]
+
+
+ODD_FILLS: list[dict[str, object]] = [
+    {"price": ""},
+    {"size": "NaN"},
+    {"side": "SIDEWAYS"},
+    {"trade_time": "soon"},
+    {"trade_type": "REVERSAL"},
+    {"trade_type": "CORRECTION"},
+    {"trade_type": "SYNTHETIC"},
+    {"trade_type": 7},
+]
+
+
+@pytest.mark.parametrize("odd", ODD_FILLS, ids=str)
+def test_an_odd_fill_is_left_out_of_a_listing_and_counted_but_not_of_its_own_order_s(odd: dict[str, object]) -> None:
+    data, order_id = fills_page(**odd)
+    for asked in ("", "another order"):
+        counted: list[str] = []
+        fills, _ = parse.parse_fills(data, asked, counted.append)
+        assert (len(fills), counted) == (1, ["odd_fill"])
+    with pytest.raises(OutcomeUnknown):
+        parse.parse_fills(data, order_id)
+
+
+@pytest.mark.parametrize("order_id", ["", None, 7])
+def test_a_fill_that_does_not_say_whose_it_is_is_no_answer(order_id: object) -> None:
+    with pytest.raises(OutcomeUnknown):
+        parse.parse_fills(fills_page(order_id=order_id)[0])
+
+
+@pytest.mark.parametrize("word", ["FILL", "", None])
+def test_an_ordinary_fill_is_called_so_or_nothing(word: str | None) -> None:
+    data, order_id = fills_page(trade_type=word)
+    assert len(parse.parse_fills(data, order_id)[0]) == 2
+
+
 def test_recorded_user_frames_give_orders_in_either_spelling() -> None:
     lines = recorded("ws/live_transcribed/user_channel_events_open_cancelled_2026-01-03.jsonl").read_text().splitlines()
     frames = [json.dumps({"channel": "user", "events": [json.loads(line)]}) for line in lines]
@@ -158,7 +209,7 @@ def test_a_fill_at_a_price_that_makes_no_base_size_is_no_answer() -> None:
     page = json.loads(recorded("rest/ccxt/list_fills_taker.json").read_text())
     page["fills"][0] |= {"size_in_quote": True, "size": "1e29", "price": "1e-29"}
     with pytest.raises(OutcomeUnknown, match="a fill worth"):
-        parse.parse_fills(json.dumps(page).encode())
+        parse.parse_fills(json.dumps(page).encode(), page["fills"][0]["order_id"])
 
 
 def test_the_recorded_account_is_read_in_full() -> None:
@@ -260,6 +311,33 @@ def test_an_order_of_somebody_else_that_cannot_be_read_does_not_hide_the_others_
     [good] = page["orders"]
     page["orders"] = [{**good, "side": "SIDEWAYS", "client_order_id": "by-hand"}, good]
     assert len(parse.parse_orders(json.dumps(page).encode())[0]) == 1
-    page["orders"][0]["client_order_id"] = client_order_id("a signal")
+    counted: list[str] = []
+    parse.parse_orders(json.dumps(page).encode(), counted.append)
+    assert counted == ["odd_order"]
+
+
+@pytest.mark.parametrize("key", [client_order_id("a signal"), "", None])
+@pytest.mark.parametrize("odd", [{"side": "SIDEWAYS"}, {"order_id": ""}], ids=str)
+def test_an_order_that_cannot_be_read_and_may_be_ours_is_no_listing(odd: dict[str, str], key: str | None) -> None:
+    page = json.loads(recorded("rest/ccxt/list_orders_filled_market_ioc.json").read_bytes())
+    [good] = page["orders"]
+    page["orders"] = [{**good, **odd, "client_order_id": key}, good]
     with pytest.raises(OutcomeUnknown):
         parse.parse_orders(json.dumps(page).encode())
+
+
+def test_an_order_without_an_id_is_no_answer() -> None:
+    with pytest.raises(OutcomeUnknown, match="without an id"):
+        rest_order(order_id="")
+
+
+def test_edits_are_told_in_their_order_and_those_that_cannot_be_read_left_out() -> None:
+    stamp = "2026-03-01T12:00:00Z"
+    history = [
+        {"price": "100", "size": "2", "replace_accept_timestamp": stamp},
+        *({"price": "", "size": "1"}, {"price": "9"}, "odd", None),
+        {"price": "101", "size": "1.5", "replace_accept_timestamp": stamp},
+    ]
+    edits = rest_order(edit_history=history).edits
+    assert edits == ((Decimal(2), Decimal(100)), (Decimal("1.5"), Decimal(101)))
+    assert [rest_order(edit_history=odd).edits for odd in (None, [], "x", {"price": "1"}, 7)] == [()] * 5

@@ -43,12 +43,39 @@ def questions(story: Story) -> int:
     return len(story.all(i.Query))
 
 
-def test_a_start_lists_everything_since_the_oldest_open_order() -> None:
+def test_a_start_lists_everything_since_the_oldest_order_in_flight() -> None:
     [first] = Story().all(i.Reconcile)
     assert first.since == NOON - MARGIN
     old = msgspec.structs.replace(verdict(gtc=True), at=NOON - timedelta(days=3))
     [again] = Story([old]).all(i.Reconcile)
     assert again.since == NOON - timedelta(days=3) - MARGIN
+
+
+def test_an_open_order_however_old_does_not_make_the_listings_longer() -> None:
+    story = Story().tell(msgspec.structs.replace(verdict(gtc=True), at=NOON - timedelta(days=3)), placed())
+    story.tell(i.ReconcileDue(id="due"))
+    assert story.all(i.Reconcile)[-1].since == NOON - MARGIN
+
+
+def test_a_foreign_fill_that_was_counted_long_ago_is_not_counted_again() -> None:
+    theirs, story = fill("theirs", "x"), Story()
+    for minutes in range(10):
+        story.tell(listed(fills=(theirs,), until=NOON + timedelta(minutes=minutes)))
+    assert story.core.state.watermark.foreign_fills == 1
+
+
+def test_an_order_that_the_venue_refused_and_has_all_the_same_is_shown_with_its_fills() -> None:
+    no = i.PlaceRefused(id="x", client_order_id=key(), status=S.REJECTED, reason="NO")
+    story = Story().tell(verdict(gtc=True), no, listed(order("s1")))
+    assert (story.core.anomalies, len(story.core.account.foreign_orders or ())) == (1, 1)
+    story.tell(listed(order("s1", S.FILLED, "0.5"), fills=(fill("a"),)))
+    assert [one.id for one in story.fills] == ["a"]
+
+
+def test_fills_of_an_order_of_ours_that_is_forgotten_are_not_somebody_elses() -> None:
+    forgotten = order("x", S.FILLED, "0.5", client_order_id=m.client_order_id("long ago"))
+    story = Story().tell(listed(forgotten, fills=(fill("theirs", "x"),)))
+    assert (story.core.state.watermark.foreign_fills, story.fills) == (0, [])
 
 
 def test_it_is_not_ready_before_the_first_complete_comparison() -> None:

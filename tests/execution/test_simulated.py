@@ -128,7 +128,8 @@ async def test_each_kind_of_order_is_taken_and_told_back_as_it_was_sent(pair: Pa
     assert told.created_at is not None
     assert sum((fill.size for fill in fills), Decimal(0)) == told.filled_qty
     assert sum((fill.fee for fill in fills), Decimal(0)) == told.fees
-    assert sum((fill.size * fill.price for fill in fills), Decimal(0)) == told.filled_value
+    assert sum((fill.quote_value for fill in fills), Decimal(0)) == told.filled_value
+    assert all((fill.value is not None) == (order.quote_size is not None) for fill in fills)
 
 
 async def test_a_refusal_has_the_venue_s_reason(pair: Pair) -> None:
@@ -252,7 +253,8 @@ async def test_an_edit_whose_answer_is_lost_shows_in_the_order(pair: Pair) -> No
     await pair.sim.faults(edit_then_drop=1)
     with pytest.raises(OutcomeUnknown):
         await pair.edit(key, replace(RESTING, limit_price=Decimal(41000)))
-    assert (await pair.venue.order(key))[0].limit_price == Decimal(41000)
+    told, _ = await pair.venue.order(key)
+    assert (told.limit_price, told.edits) == (Decimal(41000), ((RESTING.quantity, Decimal(41000)),))
 
 
 async def test_unknown_fields_everywhere_change_nothing(pair: Pair) -> None:

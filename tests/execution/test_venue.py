@@ -193,6 +193,46 @@ async def test_an_order_and_its_fills_stop_at_what_the_order_says_and_leave_out_
     assert len(script.requests) == 2
 
 
+def in_quote(number: int, value: str, second: int) -> dict[str, object]:
+    time = f"2026-03-01T12:00:{second:02}Z"
+    return {**fill(number), "size_in_quote": True, "price": "3", "size": value, "trade_time": time}
+
+
+async def test_the_newest_fill_told_in_the_quote_currency_takes_what_rounding_has_lost() -> None:
+    told = answering({"order": order(1, filled_size="1.6666666666666667", status="FILLED")})
+    fills = answering({"fills": [in_quote(1, "1", 1), in_quote(3, "2", 3), in_quote(2, "2", 2)], "cursor": ""})
+    async with venue_that(told, fills) as (venue, _):
+        found, booked = await venue.order("v1")
+    assert sum((each.size for each in booked), Decimal(0)) == found.filled_qty
+    third = Decimal("0.333333333333")
+    assert [each.size for each in booked] == [third, Decimal("0.6666666666666667"), 2 * third + Decimal("1E-12")]
+    assert [each.quote_value for each in booked] == [1, 2, 2]
+
+
+@pytest.mark.parametrize(("filled", "last"), [("1.1", "0.1"), ("0.99999", "0.000001"), ("", "0.1")])
+async def test_what_is_more_than_rounding_is_no_fill_s(filled: str, last: str) -> None:
+    fills = [{**in_quote(1, "3", 1)}, {**in_quote(2, str(3 * Decimal(last)), 2)}]
+    told = answering({"order": order(1, filled_size=filled, status="FILLED")})
+    async with venue_that(told, answering({"fills": fills, "cursor": ""})) as (venue, _):
+        _, booked = await venue.order("v1")
+    assert [each.size for each in booked] == [1, Decimal(last)]
+
+
+async def test_what_a_listing_leaves_out_is_counted_and_an_order_s_own_fills_leave_out_nothing() -> None:
+    reversal = {**fill(2), "trade_type": "REVERSAL"}
+    strange = order(2, side="NEITHER", client_order_id="by-hand")
+    fills = answering({"fills": [fill(1), reversal], "cursor": ""})
+    nothing = listed()
+    async with venue_that(nothing, nothing, listed(order(1), strange), fills) as (venue, _):
+        listing = await venue.listing(SINCE)
+        assert (len(listing.orders), len(listing.fills)) == (1, 1)
+        assert (venue.answers["odd_order"], venue.answers["odd_fill"]) == (1, 1)
+    told = answering({"order": order(1, filled_size="2", status="FILLED")})
+    async with venue_that(told, fills) as (venue, _):
+        with pytest.raises(OutcomeUnknown, match="REVERSAL"):
+            await venue.order("v1")
+
+
 async def test_an_open_order_without_fills_is_one_request() -> None:
     async with venue_that(answering({"order": order(1)})) as (venue, script):
         assert (await venue.order("v1"))[1] == []
@@ -226,6 +266,34 @@ async def test_cancels_go_in_chunks_of_a_hundred_each_id_once_and_an_empty_one_n
         assert await venue.cancel([]) == {}
     sizes = [len(body["order_ids"]) for body in script.bodies if isinstance(body, dict)]
     assert sizes == [100, 100, 50]
+
+
+def cancelling(refuse: str, status: int = 400) -> Handler:
+    """Refuses every request that has this id in it, a whole batch too."""
+
+    async def answer(request: web.Request) -> web.Response:
+        keys = (await request.json())["order_ids"]
+        if refuse in keys:
+            return web.json_response({"error": "INVALID_ARGUMENT"}, status=status)
+        return web.json_response({"results": [{"order_id": key, "success": True} for key in keys]})
+
+    return answer
+
+
+async def test_one_id_that_the_venue_does_not_like_keeps_no_other_order_alive() -> None:
+    async with venue_that(cancelling("bad")) as (venue, script):
+        assert await venue.cancel(["v1", "bad", "v2"]) == {"bad": "HTTP_400"}
+        with pytest.raises(Rejected, match="HTTP_400"):
+            await venue.cancel(["bad"])
+    asked = [body["order_ids"] for body in script.bodies if isinstance(body, dict)]
+    assert asked == [["v1", "bad", "v2"], ["v1"], ["bad"], ["v2"], ["bad"]]
+
+
+async def test_a_key_that_may_not_cancel_is_not_tried_id_by_id() -> None:
+    async with venue_that(cancelling("v1", 403)) as (venue, script):
+        with pytest.raises(Rejected, match="HTTP_403"):
+            await venue.cancel(["v1", "v2"])
+    assert len(script.requests) == 1
 
 
 async def test_a_preview_is_sent_without_a_client_order_id() -> None:

@@ -76,6 +76,8 @@ def test_a_fill_counts_once_with_its_notional() -> None:
     assert samples["perps_bot_fill_notional_total{side=BUY}"] == 25200
     assert samples["perps_bot_fills_total{side=SELL}"] == 1
     assert samples["perps_bot_fill_notional_total{side=SELL}"] == 10
+    told = msgspec.structs.replace(fill("f4", 4, "3", "0.333333333333", m.Side.SELL), value=Decimal(1))
+    assert rig.feed(told).scrape()["perps_bot_fill_notional_total{side=SELL}"] == 11
 
 
 def test_a_verdict_counts_once_under_its_reason() -> None:

@@ -154,6 +154,11 @@ class Lab:
         """Somebody could have noticed by now."""
         await self.until(lambda: self.watch.first(self.struck, ()) is not None, "a sign of the fault", seconds)
 
+    async def told(self, what: str, seconds: float = 20) -> None:
+        """This very sign of the fault has come."""
+        seen = self.watch.signs
+        await self.until(lambda: any(sign.what == what and sign.at >= self.struck for sign in seen), what, seconds)
+
     async def healthy(self, seconds: float = 40) -> None:
         """Everything is ready, every feed is live, and nothing else has to be told of what was."""
         reasons: dict[str, str] = {}

@@ -139,8 +139,8 @@ async def corrupt_state(lab: Lab, cells: Cells) -> None:
     lab.strike()
     await bus.store(STATE_BUCKET, TRADING_KEY, b"\xffneither active nor halted", None)
     await bus.close()
+    await lab.told("trading halted")
     reasons = {await _refusal(lab, cell) for cell in cells}
-    await lab.sign()
     await lab.system.kill("risk")
     await lab.system.kill("execution")
     reasons |= {await _refusal(lab, cell) for cell in cells}

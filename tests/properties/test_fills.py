@@ -29,6 +29,7 @@ Draw = Callable[[st.SearchStrategy[Any]], Any]
 ZERO = Decimal(0)
 PRODUCT = "BTC-USD"
 UNIT = Decimal("1E-8")  # the finest size of the venue
+VALUE_UNIT = Decimal("1E-13")  # of values that the venue tells itself
 LOT = 10_000  # units in a base increment of the story's product
 ROUNDED = Decimal("1E-12")  # to which the books round the cost of a part of a position
 ROUNDS_MAX = 40
@@ -67,13 +68,15 @@ class Execution(msgspec.Struct):
             status=full if ended else OrderStatus.ACCEPTED,
             status_word=str(full) if ended else "OPEN",
             filled_qty=filled,
-            filled_value=sum((fill.size * fill.price for fill in self.fills[:upto]), ZERO),
+            filled_value=sum((fill.quote_value for fill in self.fills[:upto]), ZERO),
             fees=sum((fill.fee for fill in self.fills[:upto]), ZERO),
             quantity=self.quantity,
         )
 
 
-def fill(name: str, number: int, side: Side, size: Decimal, price: Decimal, fee: Decimal) -> i.VenueFill:
+def fill(
+    name: str, number: int, side: Side, size: Decimal, price: Decimal, fee: Decimal, value: Decimal | None = None
+) -> i.VenueFill:
     return i.VenueFill(
         entry_id=f"{name}/{number}",
         trade_id=f"t{number}",
@@ -85,10 +88,18 @@ def fill(name: str, number: int, side: Side, size: Decimal, price: Decimal, fee:
         fee=fee,
         liquidity="TAKER",
         trade_time=NOON,
+        value=value,
     )
 
 
 FOREIGN = fill("somebody else's", 0, Side.SELL, Decimal(7), Decimal(1), Decimal(1))
+
+
+def one_fill(draw: Draw, name: str, number: int, side: Side, size: Decimal) -> i.VenueFill:
+    """Some are told in the quote currency: their value is not price x size to the last digit."""
+    price, odd = draw(prices), draw(st.sampled_from([None, None, 0, 1, -1, 99]))
+    value = None if odd is None else price * size + odd * VALUE_UNIT
+    return fill(name, number, side, size, price, draw(fees), value)
 
 
 def split(draw: Draw, name: str, side: Side, quantity: Decimal) -> Execution:
@@ -100,8 +111,7 @@ def split(draw: Draw, name: str, side: Side, quantity: Decimal) -> Execution:
     cuts = sorted(set(draw(st.lists(st.integers(1, max(1, total - 1)), max_size=5)))) if total > 1 else []
     edges = [0, *cuts, total] if total else [0]
     fills = tuple(
-        fill(name, number, side, (end - start) * UNIT, draw(prices), draw(fees))
-        for number, (start, end) in enumerate(pairwise(edges))
+        one_fill(draw, name, number, side, (end - start) * UNIT) for number, (start, end) in enumerate(pairwise(edges))
     )
     return Execution(name, side, quantity, fills, late=draw(st.sampled_from([0, 0, 0, min(1, len(fills))])))
 
@@ -284,7 +294,7 @@ class Desk:
         with localcontext(EXACT):
             holding = self.risk.books.holdings.get(PRODUCT, Holding())
             assert holding.quantity == sum((signed(f) for f in every), ZERO)
-            assert holding.cash == -sum((signed(f) * f.price + f.fee for f in every), ZERO)
+            assert holding.cash == -sum((worth(f) + f.fee for f in every), ZERO)
             assert holding.fees == sum((f.fee for f in every), ZERO)
             assert self.risk.reserved() == 0
         assert self.story.core.state.positions.get(PRODUCT, ZERO) == holding.quantity
@@ -313,26 +323,31 @@ def signed(fill: i.VenueFill | m.Fill) -> Decimal:
     return fill.size if fill.side is Side.BUY else -fill.size
 
 
+def worth(fill: i.VenueFill | m.Fill) -> Decimal:
+    return fill.quote_value if fill.side is Side.BUY else -fill.quote_value
+
+
 def check_books(holding: Holding, fills: list[m.Fill]) -> None:
     """Position, average price, fees and realised result against a reckoning in fractions, in the ledger's order."""
     quantity = cost = realized = Fraction(0)
     closings = 0
     for fill in fills:
-        size, price = Fraction(signed(fill)), Fraction(fill.price)
-        closed = Fraction(0)
+        size, price, value = Fraction(signed(fill)), Fraction(fill.price), Fraction(worth(fill))
+        closed = out = Fraction(0)
         if size * quantity < 0:
             closed = min(size, -quantity, key=abs)
             released = cost * -closed / quantity
             cost -= released
-            realized += -closed * price - released
+            out = value if closed == size else closed * price
+            realized += -out - released
             closings += 1
-        cost += (size - closed) * price
+        cost += value - out
         quantity += size
     with localcontext(EXACT):
         paid = sum((fill.fee for fill in fills), ZERO)
         assert holding.quantity == quantity
         assert holding.fees == paid
-        assert holding.cash == -sum((signed(fill) * fill.price for fill in fills), ZERO) - paid
+        assert holding.cash == -sum((worth(fill) for fill in fills), ZERO) - paid
         assert holding.realized - holding.fees - holding.cost == holding.cash
         assert abs(Fraction(holding.realized) - realized) <= closings * Fraction(ROUNDED)
         average = holding.position(None, None).avg_price

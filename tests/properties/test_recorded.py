@@ -142,7 +142,7 @@ def test_recorded_fills_and_orders_carry_the_venue_s_own_figures() -> None:
     (order,), _ = parse.parse_orders(texts["ccxt/list_orders_filled_market_ioc.json"])
     fills, _ = parse.parse_fills(texts["ccxt/list_fills_taker.json"])
     assert order.filled_qty == sum(fill.size for fill in fills)
-    assert order.filled_value == sum(fill.size * fill.price for fill in fills)
+    assert order.filled_value == sum(fill.quote_value for fill in fills)
     assert order.fees == sum(fill.fee for fill in fills)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from decimal import Decimal
 
 import msgspec
+import pytest
 
 from libs.common import messages as m
 from tests.risk.builders import (
@@ -73,6 +75,16 @@ def test_more_sold_than_held_is_shown_as_it_is() -> None:
     assert (btc.quantity, btc.avg_price, btc.realized_pnl) == (D(1), D(90), D(10 + 40))
 
 
+def test_a_fill_whose_value_the_venue_tells_itself_costs_exactly_that() -> None:
+    """As recorded: 1 USD, fee included, for so many ALGO at 0.255."""
+    desk, value = Desk().open(), D("0.9940357852882704")
+    told = fill("1", size="3.898179550150", price="0.255", fee="0.0059642147117296")
+    desk.fact(msgspec.structs.replace(told, value=value))
+    assert desk.figures.books["USD"] == 99_999
+    desk.fact(msgspec.structs.replace(fill("2", SELL, "3.898179550150", "0.255"), value=value))
+    assert (desk.figures.positions[BTC].realized_pnl, desk.figures.books["USD"]) == (0, 99_999 + value)
+
+
 def test_products_that_share_a_currency_share_its_books() -> None:
     desk = Desk().open().bought("1", "100", "1").bought("2", "50", "1", ETH)
     assert desk.figures.books == {"BTC": D(1), "ETH": D(2), "USD": D(100_000 - 101 - 101)}
@@ -130,6 +142,13 @@ def test_the_books_agree_with_the_venue_after_fills_and_holds() -> None:
     balances = {"USD": D(99_000), "BTC": D("1.5")}
     desk.feed(account(balances, NOON + SECOND, hold={"USD": D("798.5"), "BTC": D("0.5")}))
     assert desk.figures.drift == {}
+
+
+@pytest.mark.parametrize(("difference", "drift"), [("1E-8", {}), ("-1E-8", {}), ("1.1E-8", {"USD": D("1.1E-8")})])
+def test_what_the_venue_may_have_rounded_is_no_drift(difference: str, drift: dict[str, Decimal]) -> None:
+    desk = Desk().open()
+    desk.feed(account({"USD": 100_000 + D(difference)}, NOON + SECOND))
+    assert desk.figures.drift == drift
 
 
 def test_an_unexplained_change_is_shown_per_currency_and_clears_when_the_venue_agrees_again() -> None:

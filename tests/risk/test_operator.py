@@ -223,3 +223,18 @@ async def test_what_cannot_become_a_signal_is_told_in_one_line_and_writes_nothin
     assert reply == m.Reply(ok=False, detail=f"order_invalid: {why}", data={"reason": "order_invalid"})
     assert bus.verdicts() == []
     assert [(a.command, a.ok, a.result) for a in audits(bus)] == [("order", False, reply.detail)]
+
+
+async def test_a_request_is_remembered_for_ever_and_a_refused_one_stays_refused() -> None:
+    bus, clock = await prepared(), HandClock()
+    async with running(bus, config(order_notional_max=D(150)), clock) as shell:
+        refused = await bus.served["order"](body())
+        state = shell._risk.state
+        for days in (2, 4):  # what was answered long ago is forgotten, other signals of that day with it
+            clock.now = NOON + 86400 * days * SECOND
+            await bus.served["order"](body(request_id=f"later-{days}"))
+        assert len(state.answers.given) == 1
+        again = await bus.served["order"](body())
+    assert (refused.ok, again.ok) == (False, False)
+    assert again.detail == "answered_before: with notional_above_limit"
+    assert len(bus.verdicts()) == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -160,6 +161,17 @@ async def test_a_taker_fill_is_listed_with_its_exact_commission(venue: Client) -
     summary = await venue.get("/transaction_summary")
     assert summary["total_fees"] == pytest.approx(60.016812)
     assert summary["fee_tier"]["taker_fee_rate"] == "0.012"
+
+
+async def test_the_fills_of_a_market_order_by_quote_size_are_told_in_the_quote_currency(venue: Client) -> None:
+    order_id = (await venue.order("buy", key=MARKET, quote_size="100"))["order_id"]
+    order = (await venue.get(f"/orders/historical/{order_id}"))["order"]
+    fills = (await venue.get("/orders/historical/fills", order_ids=order_id))["fills"]
+    assert {fill["size_in_quote"] for fill in fills} == {True}
+    assert sum(Decimal(fill["size"]) for fill in fills) == Decimal(order["filled_value"])
+    assert sum(Decimal(fill["commission"]) for fill in fills) == Decimal(order["total_fees"])
+    sizes = [Decimal(fill["size"]) / Decimal(fill["price"]) for fill in fills]
+    assert sum(sizes) == Decimal(order["filled_size"])
 
 
 async def test_cursors_lead_through_all_orders_newest_first_even_while_new_ones_come(venue: Client) -> None:
