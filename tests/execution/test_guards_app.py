@@ -200,6 +200,8 @@ async def test_the_moment_of_a_reading_is_taken_before_it_and_open_orders_are_li
         before = system.app._core.epoch
         await system.app._read_account()
         assert venue.order_of_calls == ["account", "listing"]
+        venue.account_errors = [i.AccountParts(unavailable={"balances": "503"})]
+        assert not await system.app._read_account()  # that round is to be repeated
         system.app._reconcile = i.Reconcile(id="r", since=NOON, until=NOON)
         await system.app._read_listing()
         [seen_at] = [item.epoch for item in posted if isinstance(item, i.AccountSeen)]
