@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,8 @@ def replayed(folder: Path, name: str, *arguments: str) -> dict[str, Any]:
 
 def test_two_replays_of_the_same_file_make_the_same_trades_and_the_venues_books(folder: Path) -> None:
     file = str(waves(folder / "BTC-USD_waves.csv", 160))
-    first, second = replayed(folder, "one", file), replayed(folder, "two", file)
+    with ThreadPoolExecutor() as side_by_side:
+        first, second = side_by_side.map(lambda name: replayed(folder, name, file), ("one", "two"))
     assert first["fills"] >= 6
     assert first["orders"] == {"FILLED": first["approvals"]}
     assert (first["books_equal"], first["differences"]) == (True, [])

@@ -160,23 +160,29 @@ async def test_orders_and_fills_are_listed_and_shown_by_either_id(operator: Oper
     resting = (await operator.venue.order(ours, **LOW))["order_id"]
     foreign = (await operator.venue.order(FOREIGN, **LOW))["order_id"]
 
-    listed = (await operator("orders list --limit 2")).json
+    bought = next(order for order in await venue_orders(operator) if order["status"] == "FILLED")
+    lines = (
+        "orders list --limit 2",
+        "orders list --open --product btc-usd",
+        f"orders show {bought['client_order_id']}",
+        f"orders show {foreign}",
+        "fills list",
+        f"fills list --order {resting}",
+    )
+    answers = await asyncio.gather(*map(operator, lines))
+    listed, opened, shown, theirs, fills, none = (answer.json for answer in answers)
     assert [(row["venue_order_id"], row["ours"]) for row in listed["orders"]] == [(foreign, False), (resting, True)]
     assert listed["more"] is True
-    opened = (await operator("orders list --open --product btc-usd")).json
     assert {row["venue_order_id"] for row in opened["orders"]} == {foreign, resting}
 
-    bought = next(order for order in await venue_orders(operator) if order["status"] == "FILLED")
-    shown = (await operator(f"orders show {bought['client_order_id']}")).json
     assert (shown["order"]["venue_order_id"], shown["steps"]) == (bought["order_id"], None)
     assert Decimal(shown["fees"]) == Decimal(bought["total_fees"])
     assert Decimal(shown["filled_value"]) == Decimal(bought["filled_value"])
     assert sum(Decimal(fill["size"]) for fill in shown["fills"]) == Decimal("0.01")
-    assert (await operator(f"orders show {foreign}")).json["order"]["ours"] is False
+    assert theirs["order"]["ours"] is False
 
-    fills = (await operator("fills list")).json["fills"]
-    assert [fill["entry_id"] for fill in fills] == [fill["entry_id"] for fill in shown["fills"]]
-    assert (await operator(f"fills list --order {resting}")).json == {"fills": [], "more": False}
+    assert [fill["entry_id"] for fill in fills["fills"]] == [fill["entry_id"] for fill in shown["fills"]]
+    assert none == {"fills": [], "more": False}
     assert (await operator.refused("orders show nobody-has-it"))[0] == 7
 
 
@@ -217,19 +223,18 @@ async def test_cancel_all_takes_ours_pending_ones_too_and_leaves_the_others_alon
 
 async def test_a_venue_that_answers_garbage_or_nothing_ends_with_8_and_a_wrong_key_with_7(operator: Operator) -> None:
     await operator.venue.faults(html_5xx="reads")
-    for line in (
+    lines = (
         "orders list",
         "fills list",
         "account snapshot",
         "orders cancel abc",
         "orders cancel-all --wait-seconds 1",
-    ):
-        answer = await operator(line)
+    )
+    for line, answer in zip(lines, await asyncio.gather(*map(operator, lines)), strict=True):
         assert (answer.code, "503" in answer.err or "50" in answer.err) == (8, True), (line, answer.err)
     await operator.venue.faults(html_5xx="", unauthorized=1000)
-    for line in ("orders list", "account snapshot"):
-        code, line = await operator.refused(line)
-        assert (code, "HTTP_401" in line) == (7, True)
+    for code, said in await asyncio.gather(*map(operator.refused, ("orders list", "account snapshot"))):
+        assert (code, "HTTP_401" in said) == (7, True)
     gone = {"PERPS_VENUE_REST_URL": "http://127.0.0.1:1"}
     assert (await operator.refused("fills list", gone))[0] == 8
 

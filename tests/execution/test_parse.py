@@ -340,4 +340,5 @@ def test_edits_are_told_in_their_order_and_those_that_cannot_be_read_left_out() 
     ]
     edits = rest_order(edit_history=history).edits
     assert edits == ((Decimal(2), Decimal(100)), (Decimal("1.5"), Decimal(101)))
-    assert [rest_order(edit_history=odd).edits for odd in (None, [], "x", {"price": "1"}, 7)] == [()] * 5
+    odd: tuple[object, ...] = (None, [], "x", {"price": "1"}, 7)
+    assert [rest_order(edit_history=history).edits for history in odd] == [()] * len(odd)

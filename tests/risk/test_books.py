@@ -82,7 +82,7 @@ def test_a_fill_whose_value_the_venue_tells_itself_costs_exactly_that() -> None:
     desk.fact(msgspec.structs.replace(told, value=value))
     assert desk.figures.books["USD"] == 99_999
     desk.fact(msgspec.structs.replace(fill("2", SELL, "3.898179550150", "0.255"), value=value))
-    assert (desk.figures.positions[BTC].realized_pnl, desk.figures.books["USD"]) == (0, 99_999 + value)
+    assert (desk.figures.positions[BTC].realized_pnl, desk.figures.books["USD"]) == (D(0), 99_999 + value)
 
 
 def test_products_that_share_a_currency_share_its_books() -> None:
