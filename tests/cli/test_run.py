@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 
@@ -104,18 +105,26 @@ def test_it_gets_ready_trades_restarts_in_parts_stops_whole_and_goes_on(folder: 
         assert again.interrupt() == 0
 
 
-def test_a_killed_command_line_takes_everything_with_it(folder: Path) -> None:
-    if sys.platform != "linux":
-        pytest.skip("only Linux tells a process that its parent has died")
-    with running("run", env=environment(folder / "var"), words=folder / "words") as command:
+def test_a_killed_or_hanging_part_ends_the_run_and_leaves_nothing_behind() -> None:
+    """Side by side: most of it is waiting for something that does not answer."""
+    ends = [a_killed_supervisord_ends_the_run, a_supervisord_that_hangs_cannot_keep_the_run_from_ending]
+    if sys.platform == "linux":  # which alone tells a process that its parent has died
+        ends.append(a_killed_command_line_takes_everything_with_it)
+    with ThreadPoolExecutor() as side_by_side:
+        for ended in [side_by_side.submit(end) for end in ends]:
+            ended.result()
+
+
+def a_killed_command_line_takes_everything_with_it() -> None:
+    with short_folder() as folder, running("run", env=environment(folder / "var"), words=folder / "words") as command:
         command.wait_for("all services ready in")
         all_of_it = pids(folder)
         command.process.kill()
         wait_until(lambda: not any(alive(pid) for pid in all_of_it), 30, lambda: "everything to end")
 
 
-def test_a_killed_supervisord_ends_the_run_and_its_processes(folder: Path) -> None:
-    with running("run", env=environment(folder / "var"), words=folder / "words") as command:
+def a_killed_supervisord_ends_the_run() -> None:
+    with short_folder() as folder, running("run", env=environment(folder / "var"), words=folder / "words") as command:
         command.wait_for("all services ready in")
         all_of_it = pids(folder)
         supervisord = Supervisor(folder / "var").running_pid()
@@ -123,18 +132,18 @@ def test_a_killed_supervisord_ends_the_run_and_its_processes(folder: Path) -> No
         os.kill(supervisord, signal.SIGKILL)
         assert command.process.wait(60) == 6
         assert command.said.splitlines()[-1].startswith("perps-bot: supervisord is gone")
-    assert not [pid for pid in all_of_it if alive(pid)]
+        assert not [pid for pid in all_of_it if alive(pid)]
 
 
-def test_a_supervisord_that_hangs_cannot_keep_the_run_from_ending(folder: Path) -> None:
-    with running("run", env=environment(folder / "var"), words=folder / "words") as command:
+def a_supervisord_that_hangs_cannot_keep_the_run_from_ending() -> None:
+    with short_folder() as folder, running("run", env=environment(folder / "var"), words=folder / "words") as command:
         command.wait_for("all services ready in")
         all_of_it = pids(folder)
         supervisord = Supervisor(folder / "var").running_pid()
         assert supervisord is not None
         os.kill(supervisord, signal.SIGSTOP)
         assert command.process.wait(120) == 6
-    assert not [pid for pid in all_of_it if alive(pid)]
+        assert not [pid for pid in all_of_it if alive(pid)]
 
 
 def test_an_interrupt_while_it_starts_leaves_nothing_behind(folder: Path) -> None:

@@ -54,8 +54,9 @@ class Desk:
 
     def price(self) -> Decimal:
         """About where the market is."""
-        preview = self.shows("orders preview --symbol BTC-USD --side buy --type market --qty 0.001")
-        return Decimal(preview["best_bid"])
+        address = f"http://127.0.0.1:{self.env['PERPS_SIM_PORT']}/api/v3/brokerage/market/products/BTC-USD"
+        with urlopen(address) as answer:
+            return Decimal(json.load(answer)["price"])
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +114,7 @@ def test_a_resting_order_is_edited_and_cancelled(desk: Desk) -> None:
     preview = desk.shows(f"orders edit {name} --qty 0.0015 --preview")
     assert (preview["errors"], preview["base_size"]) == ([], "0.0015")
     edited = desk.shows(f"orders edit {name} --qty 0.0015")
-    assert (edited["quantity"], edited["limit_price"]) == ("0.0015", str(low))
+    assert (edited["quantity"], Decimal(edited["limit_price"])) == ("0.0015", low)
     shown = desk.shows(f"orders show {name}")
     assert shown["order"]["quantity"] == "0.0015"
     assert "PENDING_UPDATE" in [step["status"] for step in shown["steps"]]

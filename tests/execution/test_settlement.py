@@ -51,3 +51,13 @@ def test_the_value_that_the_venue_tells_itself_is_booked_to_the_last_digit() -> 
     assert (end.status, end.filled_value, story.fills[0].quote_value) == (S.FILLED, value, value)
     again = story.restart().core.state.orders[end.client_order_id]
     assert again.filled_value == value
+
+
+@pytest.mark.parametrize(("value", "odd"), [("1", 0), ("1.0000000001", 1)])
+def test_more_than_its_quote_size_is_what_the_venue_says_was_spent(value: str, odd: int) -> None:
+    approved = verdict()
+    assert approved.order is not None
+    approved = replace(approved, order=replace(approved.order, quote_size=Decimal(1)))
+    told = answer(Decimal("0.333333333334"), fills=(("a", "3", "0.333333333334"),))
+    told = replace(told, fills=(replace(told.fills[0], value=Decimal(value)),))
+    assert Story().tell(approved, placed(), told).core.anomalies == odd

@@ -209,7 +209,7 @@ async def test_the_newest_fill_told_in_the_quote_currency_takes_what_rounding_ha
     assert [each.quote_value for each in booked] == [1, 2, 2]
 
 
-@pytest.mark.parametrize(("filled", "last"), [("1.1", "0.1"), ("0.99999", "0.000001"), ("", "0.1")])
+@pytest.mark.parametrize(("filled", "last"), [("1.2", "0.1"), ("0.9999999", "0.0000001"), ("", "0.1")])
 async def test_what_is_more_than_rounding_is_no_fill_s(filled: str, last: str) -> None:
     fills = [{**in_quote(1, "3", 1)}, {**in_quote(2, str(3 * Decimal(last)), 2)}]
     told = answering({"order": order(1, filled_size=filled, status="FILLED")})

@@ -85,6 +85,16 @@ def test_a_fill_whose_value_the_venue_tells_itself_costs_exactly_that() -> None:
     assert (desk.figures.positions[BTC].realized_pnl, desk.figures.books["USD"]) == (D(0), 99_999 + value)
 
 
+def test_what_an_order_by_quote_size_has_spent_is_the_value_that_the_venue_tells() -> None:
+    desk = Desk().open()
+    wanted = signal("quote", quantity="0", quote_size=D(100), order_type=m.OrderType.MARKET, limit_price=None)
+    order = desk.approve(wanted).order
+    assert order is not None
+    told = fill("1", size="0.333333333333", price="150", fee="1", order=order.client_order_id)
+    desk.fact(msgspec.structs.replace(told, value=D(50)))
+    assert desk.figures.reserved == 49
+
+
 def test_products_that_share_a_currency_share_its_books() -> None:
     desk = Desk().open().bought("1", "100", "1").bought("2", "50", "1", ETH)
     assert desk.figures.books == {"BTC": D(1), "ETH": D(2), "USD": D(100_000 - 101 - 101)}

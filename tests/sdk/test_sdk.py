@@ -182,7 +182,8 @@ def test_perps_bot_lists_the_same_fills_as_the_sdk(told: tuple[Json, Json]) -> N
         (
             *(fill[name] for name in same),
             fill["venue_order_id"],
-            *(Decimal(fill[name]) for name in ("price", "size", "fee")),
+            # The venue tells fills of a market order by quote size in the quote currency.
+            *(Decimal(figure) for figure in (fill["price"], fill["value"] or fill["size"], fill["fee"])),
         )
         for fill in bot["fills list"]["fills"]
     ]
