@@ -74,14 +74,15 @@ async def connect(
     """
     bus = NatsBus(identity, clock, failed)
     try:
-        bus.nc = await asyncio.wait_for(
-            nats.connect(
+        bus.nc = Client()
+        await asyncio.wait_for(
+            bus.nc.connect(
                 servers,
                 name=identity,
                 nkeys_seed=str(seed_file),
                 inbox_prefix=f"_INBOX_{identity}".encode(),
                 max_reconnect_attempts=-1,
-                reconnect_time_wait=0.1,
+                reconnect_time_wait=0.1,  # type: ignore[arg-type]  # of seconds; the library hands it to sleep()
                 connect_timeout=1,
                 ping_interval=1,
                 max_outstanding_pings=2,
@@ -96,6 +97,8 @@ async def connect(
             patience_seconds,
         )
     except (TimeoutError, OSError, nats.errors.Error) as error:
+        with contextlib.suppress(TimeoutError, OSError, nats.errors.Error):  # a socket half open; the reason is known
+            await asyncio.wait_for(bus.close(), 1)
         why = str(error) or "no answer"
         raise BusDown(f"no NATS server at {', '.join(servers)} lets {identity} in: {why}") from None
     bus.js = bus.nc.jetstream(timeout=1)
@@ -189,7 +192,12 @@ class NatsBus:
                 self.undecodable(msg.subject, error)
 
         await self.nc.subscribe(subject, cb=receive)
-        for _ in range(2):  # nats-py sends a flush's PING ahead of what waits to be sent: only the second follows SUB
+        await self._in_force()
+
+    async def _in_force(self) -> None:
+        """Wait until the server knows every subscription. nats-py sends the PING of a flush ahead of what waits to be
+        sent: only the second one follows the SUB."""
+        for _ in range(2):
             await self.nc.flush(2)
 
     def undecodable(self, subject: str, error: Exception) -> None:
@@ -376,6 +384,7 @@ class NatsBus:
             raise AssertionError("register before serving")
         subject = control_subject(self.identity, command)
         await self._micro.add_endpoint(EndpointConfig(name=command, subject=subject, handler=answer, queue_group=""))
+        await self._in_force()
 
     async def request(self, service: str, command: str, body: m.Command, timeout_seconds: float) -> m.Reply:
         """Ask a service. Raises BusDown with one line when it does not answer in time."""

@@ -46,7 +46,7 @@ async def build(context: Context) -> Parts:
         venue=venue,
         metrics=metrics,
     )
-    metrics.read(core, lambda: venue.answers)
+    metrics.read(core, venue)
     return Parts(shell=app.shell, metrics=metrics, close=venue.close)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import Protocol
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
@@ -11,20 +12,29 @@ from libs.common.telemetry import ServiceMetrics
 from services.execution.core import ExecutionCore
 
 
+class VenueClient(Protocol):
+    """What a client of the venue counts; the offset is None until it was measured."""
+
+    @property
+    def answers(self) -> dict[str, int]: ...
+    @property
+    def clock_offset_seconds(self) -> float | None: ...
+
+
 class ExecutionMetrics(ServiceMetrics):
     def __init__(self) -> None:
         super().__init__("execution")
         self.submit_seconds = self.histogram("submit_seconds", "From the request of an order to the venue's answer.")
 
-    def read(self, core: ExecutionCore, answers: Callable[[], dict[str, int]]) -> None:
-        """Export the core's state and the venue client's tally at each scrape."""
-        self.registry.register(_Orders(core, answers))
+    def read(self, core: ExecutionCore, venue: VenueClient) -> None:
+        """Export the core's state and the venue client's figures at each scrape."""
+        self.registry.register(_Orders(core, venue))
 
 
 class _Orders:
-    def __init__(self, core: ExecutionCore, answers: Callable[[], dict[str, int]]) -> None:
+    def __init__(self, core: ExecutionCore, venue: VenueClient) -> None:
         self._core = core
-        self._answers = answers
+        self._venue = venue
 
     def collect(self) -> Iterator[Metric]:
         orders = GaugeMetricFamily("perps_execution_open_orders", "Orders not yet terminal.", labels=["status"])
@@ -42,9 +52,13 @@ class _Orders:
         odd.add_metric([], self._core.anomalies)
         yield odd
         answers = CounterMetricFamily("perps_execution_venue_answers", "Venue requests by outcome.", labels=["outcome"])
-        for outcome, count in self._answers().items():
+        for outcome, count in self._venue.answers.items():
             answers.add_metric([outcome], count)
         yield answers
+        if (seconds := self._venue.clock_offset_seconds) is not None:
+            offset = GaugeMetricFamily("perps_execution_venue_clock_offset_seconds", "The venue's clock minus ours.")
+            offset.add_metric([], seconds)
+            yield offset
 
 
 LIVE = (

@@ -363,3 +363,20 @@ async def test_more_tool_outcomes_than_one_answer_holds_are_all_read(provisioned
     assert [message.id for message in found] == [str(number) for number in range(1100)]
     await operator.close()
     await exporter.close()
+
+
+async def test_a_server_that_says_nothing_is_given_up_and_no_socket_is_left_open(nats_server: NatsServer) -> None:
+    left: list[bytes] = []
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        left.append(await reader.read())  # ends when the other side closes
+        writer.close()
+
+    async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        seed, url = nats_server.settings.identities / "risk.nk", f"nats://127.0.0.1:{port}"
+        with pytest.raises(BusDown, match="lets risk in: no answer"):
+            await connect([url], "risk", seed, SystemClock(), lambda error: None, 0.3)
+        async with asyncio.timeout(5):
+            while not left:
+                await asyncio.sleep(0.01)
