@@ -323,18 +323,6 @@ def test_an_account_read_while_orders_moved_is_not_settled() -> None:
     assert [account.settled for account in story.all(m.Account)] == [False, True]
 
 
-@pytest.mark.parametrize(("told", "settled"), [(None, False), ("0.4", False), ("0.3", True)])
-def test_beside_a_resting_order_balances_count_once_the_venue_has_filled_no_more_of_it_than_is_booked(
-    told: str | None, settled: bool
-) -> None:
-    story = Story().tell(verdict(gtc=True), placed())
-    story.tell(seen(status=S.ACCEPTED, filled="0.3", fills=(("a", "100", "0.3"),)))
-    resting: dict[str, Decimal | None] = {} if told is None else {key(): Decimal(told)}
-    parts = i.AccountParts(balances={})
-    story.tell(i.AccountSeen(id="a", epoch=story.core.epoch, ledger_sequence=7, parts=parts, resting=resting))
-    assert story.all(m.Account)[-1].settled is settled
-
-
 def canceled(story: Story) -> list[str]:
     return [cancel.client_order_id for cancel in story.all(i.Cancel)]
 
@@ -503,40 +491,3 @@ def test_no_order_of_answers_and_restarts_sends_an_order_that_may_be_at_the_venu
     assert len(ended) <= 1
     assert not ended or story.statuses[-1] in m.TERMINAL
     assert story.core.state.positions.get("BTC-USD", Decimal(0)) == sum((f.size for f in story.fills), Decimal(0))
-
-
-def test_a_purchase_without_the_products_rules_is_not_sent() -> None:
-    story = Story()
-    story.core.rules.clear()
-    story.tell(verdict())
-    assert (story.statuses, story.reasons) == ([S.DENIED], [m.Reason.PRODUCT_UNKNOWN])
-
-
-def test_an_order_found_without_an_id_is_no_answer() -> None:
-    nameless = msgspec.structs.replace(seen(status=S.ACCEPTED).order, venue_order_id="")
-    answer = i.PlaceUnknown(id="x", client_order_id=key(), why="timeout", token_expires_at=NOON)
-    story = Story().tell(verdict(), answer, i.Found(id="f", client_order_id=key(), order=nameless))
-    assert story.statuses[-1] is S.UNKNOWN
-
-
-def test_an_approval_told_again_before_anything_was_done_about_it_is_begun() -> None:
-    story = Story()
-    story.core.on_message(verdict(), NOON)  # its first step was not written: somebody else had written before
-    story.tell(verdict())
-    assert story.statuses == [S.SUBMITTING]
-
-
-def test_an_old_order_that_ends_last_is_remembered_longest_and_refused_ones_push_nobody_out() -> None:
-    story = Story().tell(verdict("old", gtc=True), placed("old"), seen("old", status=S.ACCEPTED))
-    for number in range(201):
-        story.tell(verdict(f"s{number}"), placed(f"s{number}"), seen(f"s{number}", status=S.CANCELED))
-    story.tell(seen("old", status=S.CANCELED))
-    for number in range(300, 501):
-        story.tell(msgspec.structs.replace(verdict(f"s{number}"), expires_at=NOON - timedelta(seconds=1)))
-    assert key("old") in story.core.state.orders
-    assert len(story.core.state.orders) == 400
-
-
-def test_an_open_order_that_shows_more_than_we_ordered_is_odd_and_counts_in_full() -> None:
-    story = Story().tell(verdict(gtc=True), placed(), seen(status=S.ACCEPTED, terms=("3", "100")))
-    assert (story.core.anomalies, story.core.state.orders[key()].open_quantity) == (1, Decimal(3))
