@@ -1,4 +1,4 @@
-"""What the venue tells about orders, fills and the account, read strictly where money depends on it. Pure.
+"""What the venue tells about orders and fills, read strictly where money depends on it. Pure.
 
 Shapes: REST orders and fills, the user channel (other field names, `reject_Reason` with a capital R in production).
 Decimals may arrive as empty strings. Every parser raises OutcomeUnknown for what it cannot read: then nothing is known.
@@ -18,12 +18,8 @@ from msgspec import Meta, Struct
 from libs.common.errors import OutcomeUnknown, Rejected
 from libs.common.messages import (
     EPOCH,
-    Balance,
-    FeeTier,
     OrderStatus,
     OrderType,
-    Permissions,
-    Portfolio,
     Side,
     is_ours,
 )
@@ -48,7 +44,6 @@ TIMES_IN_FORCE = {
     "IMMEDIATE_OR_CANCEL": TimeInForce.IOC,
     "FILL_OR_KILL": TimeInForce.FOK,
 }
-VAULTS = ("ACCOUNT_TYPE_VAULT", "VAULT")
 # The venue's other trade types are REVERSAL, CORRECTION and SYNTHETIC; what they do to a fill it does not say.
 FILLED = (None, "", "FILL")
 Count = Callable[[str], None]
@@ -73,10 +68,13 @@ class _RestOrder(Struct):
     edit_history: Any = None
 
 
-class _OrderPage(Struct):
-    orders: list[msgspec.Raw]
+class Paged(Struct):
     has_next: bool = False
     cursor: str = ""
+
+
+class _OrderPage(Paged, kw_only=True):
+    orders: list[msgspec.Raw]
 
 
 class _Named(Struct):
@@ -109,39 +107,6 @@ class _Owned(Struct):
 class _FillPage(Struct):
     fills: list[msgspec.Raw]
     cursor: str = ""
-
-
-class _Amount(Struct):
-    value: str
-
-
-class _Wallet(Struct):
-    currency: str
-    available_balance: _Amount
-    hold: _Amount
-    type: str = ""
-
-
-class _AccountPage(Struct):
-    accounts: list[_Wallet]
-    has_next: bool = False
-    cursor: str = ""
-
-
-class _Tier(Struct):
-    taker_fee_rate: str
-    maker_fee_rate: str
-    pricing_tier: str = ""
-
-
-class _Summary(Struct):
-    fee_tier: _Tier
-    total_volume: Decimal  # this one and the next are JSON numbers
-    total_fees: Decimal
-
-
-class _Portfolios(Struct):
-    portfolios: list[Portfolio]
 
 
 class _Time(Struct, rename="camel"):
@@ -232,7 +197,8 @@ def decode(data: bytes | str, kind: Any) -> Any:
         raise OutcomeUnknown(f"unreadable answer: {error!s:.200}") from None
 
 
-def _next(page: _OrderPage | _AccountPage) -> str:
+def following(page: Paged) -> str:
+    """The cursor of the next page, empty at the end."""
     if page.has_next and not page.cursor:
         raise OutcomeUnknown("a page that says there is more, without a cursor")
     return page.cursor if page.has_next else ""
@@ -252,7 +218,7 @@ def uncounted(word: str) -> None:
 def parse_orders(data: bytes, count: Count = uncounted) -> tuple[list[VenueOrder], str]:
     """One page and the cursor of the next, empty at the end. `count` is told `odd_order` for each one left out."""
     page: _OrderPage = decode(data, _OrderPage)
-    return [order for raw in page.orders if (order := _listed(bytes(raw), count))], _next(page)
+    return [order for raw in page.orders if (order := _listed(bytes(raw), count))], following(page)
 
 
 def _listed(data: bytes, count: Count) -> VenueOrder | None:
@@ -377,47 +343,7 @@ def _base(size: Decimal, price: Decimal) -> Decimal:
         raise OutcomeUnknown(f"a fill worth {size} at {price}") from None
 
 
-# -- the account
-
-
-def parse_accounts(data: bytes) -> tuple[dict[str, Balance], str]:
-    """Balances of one page by currency, vaults left out (nothing in them can be traded), and the next cursor."""
-    page: _AccountPage = decode(data, _AccountPage)
-    balances: dict[str, Balance] = {}
-    for wallet in page.accounts:
-        if wallet.type not in VAULTS:
-            balance = Balance(available=decimal(wallet.available_balance.value), hold=decimal(wallet.hold.value))
-            add_balance(balances, wallet.currency, balance)
-    return balances, _next(page)
-
-
-def add_balance(balances: dict[str, Balance], currency: str, more: Balance) -> None:
-    """Two wallets of one currency are one balance."""
-    had = balances.get(currency, Balance(available=Decimal(0), hold=Decimal(0)))
-    balances[currency] = Balance(available=had.available + more.available, hold=had.hold + more.hold)
-
-
-def parse_fee_tier(data: bytes) -> FeeTier:
-    summary: _Summary = decode(data, _Summary)
-    tier = summary.fee_tier
-    if not tier.taker_fee_rate or not tier.maker_fee_rate:
-        raise OutcomeUnknown("a fee tier without rates")  # missing is not zero
-    return FeeTier(
-        pricing_tier=tier.pricing_tier,
-        taker_fee_rate=decimal(tier.taker_fee_rate),
-        maker_fee_rate=decimal(tier.maker_fee_rate),
-        total_volume=decimal(str(summary.total_volume)),
-        total_fees=decimal(str(summary.total_fees)),
-    )
-
-
-def parse_permissions(data: bytes) -> Permissions:
-    permissions: Permissions = decode(data, Permissions)
-    return permissions
-
-
-def parse_portfolios(data: bytes) -> tuple[Portfolio, ...]:
-    return tuple(decode(data, _Portfolios).portfolios)
+# -- the clock
 
 
 def parse_time(data: bytes) -> datetime:

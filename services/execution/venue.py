@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from libs.common.clock import Clock
 from libs.common.errors import OutcomeUnknown, PerpsError, Rejected
 from libs.common.messages import TERMINAL, ApprovedOrder, Balance, RateLimits
-from services.execution import answers, parse
+from services.execution import answers, parse, parse_account
 from services.execution.auth import Signer
 from services.execution.bodies import create_body, edit_body, preview_body, rfc3339
 from services.execution.budget import REQUESTS_PER_SECOND, Priority
@@ -247,9 +247,9 @@ class CoinbaseVenue:
 
         balances, fee_tier, permissions, portfolios, server_time = await asyncio.gather(
             part("balances", self._balances()),
-            part("fee_tier", self._parsed("/transaction_summary", parse.parse_fee_tier)),
-            part("permissions", self._parsed("/key_permissions", parse.parse_permissions)),
-            part("portfolios", self._parsed("/portfolios", parse.parse_portfolios)),
+            part("fee_tier", self._parsed("/transaction_summary", parse_account.parse_fee_tier)),
+            part("permissions", self._parsed("/key_permissions", parse_account.parse_permissions)),
+            part("portfolios", self._parsed("/portfolios", parse_account.parse_portfolios)),
             part("server_time", self.server_time()),
         )
         return AccountParts(
@@ -268,9 +268,9 @@ class CoinbaseVenue:
 
     async def _balances(self) -> dict[str, Balance]:
         balances: dict[str, Balance] = {}
-        async for page in self._pages("/accounts", [], parse.parse_accounts):
+        async for page in self._pages("/accounts", [], parse_account.parse_accounts):
             for currency, balance in page.items():
-                parse.add_balance(balances, currency, balance)
+                parse_account.add_balance(balances, currency, balance)
         return balances
 
     async def _parsed(self, path: str, read: Callable[[bytes], T]) -> T:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from libs.common.errors import OutcomeUnknown, PerpsError, Rejected
 from libs.common.messages import Balance, OrderStatus, OrderType, TimeInForce, client_order_id
-from services.execution import answers, parse
+from services.execution import answers, parse, parse_account
 from services.execution.bodies import CONFIGURATIONS
 from services.execution.inputs import VenueOrder
 from tests.execution.fake_venue import ORDER
@@ -213,17 +213,17 @@ def test_a_fill_at_a_price_that_makes_no_base_size_is_no_answer() -> None:
 
 
 def test_the_recorded_account_is_read_in_full() -> None:
-    balances, cursor = parse.parse_accounts(recorded("rest/kmiq/list_accounts.json").read_bytes())
+    balances, cursor = parse_account.parse_accounts(recorded("rest/kmiq/list_accounts.json").read_bytes())
     assert (len(balances), bool(cursor)) == (49, True)
-    tier = parse.parse_fee_tier(recorded("rest/kmiq/get_transactions_summary.json").read_bytes())
+    tier = parse_account.parse_fee_tier(recorded("rest/kmiq/get_transactions_summary.json").read_bytes())
     assert (tier.taker_fee_rate, tier.maker_fee_rate) == (Decimal("0.006"), Decimal("0.004"))
     assert tier.total_volume == Decimal("16.711822509765625")  # a JSON number, not by way of a float
     newest = json.loads(recorded("rest/coinbase_net/GetFeeInfo2.json").read_text())["response"]
-    assert parse.parse_fee_tier(json.dumps(newest).encode()).pricing_tier == "Intro 1"
-    portfolio = parse.parse_portfolios(recorded("rest/kmiq/list_portfolios.json").read_bytes())[0]
+    assert parse_account.parse_fee_tier(json.dumps(newest).encode()).pricing_tier == "Intro 1"
+    portfolio = parse_account.parse_portfolios(recorded("rest/kmiq/list_portfolios.json").read_bytes())[0]
     assert (portfolio.name, portfolio.type, portfolio.deleted) == ("Default", "DEFAULT", False)
     key = json.loads(recorded("rest/coinbase_net/GetApiKeyInfo.json").read_text())["response"]
-    assert parse.parse_permissions(json.dumps(key).encode()).can_transfer
+    assert parse_account.parse_permissions(json.dumps(key).encode()).can_transfer
     time = parse.parse_time(recorded("rest/fastmm/time_2026-09-30.json").read_bytes())
     assert time.isoformat() == "2026-09-30T02:37:29.298000+00:00"
 
@@ -234,14 +234,14 @@ def test_two_wallets_of_a_currency_are_one_balance_and_a_vault_is_none() -> None
         return {"currency": "BTC", "type": kind, **amounts}
 
     kinds = ("ACCOUNT_TYPE_CRYPTO", "ACCOUNT_TYPE_CRYPTO", "ACCOUNT_TYPE_VAULT")
-    balances, _ = parse.parse_accounts(json.dumps({"accounts": [wallet(kind) for kind in kinds]}).encode())
+    balances, _ = parse_account.parse_accounts(json.dumps({"accounts": [wallet(kind) for kind in kinds]}).encode())
     assert balances == {"BTC": Balance(available=Decimal(2), hold=Decimal(1))}
 
 
 def test_a_fee_tier_without_rates_is_not_one_of_zero() -> None:
     summary = {"total_volume": 0, "total_fees": 0, "fee_tier": {"taker_fee_rate": "", "maker_fee_rate": "0.1"}}
     with pytest.raises(OutcomeUnknown, match="without rates"):
-        parse.parse_fee_tier(json.dumps(summary).encode())
+        parse_account.parse_fee_tier(json.dumps(summary).encode())
 
 
 PARSERS = (
@@ -252,10 +252,10 @@ PARSERS = (
     parse.parse_order,
     parse.parse_orders,
     parse.parse_fills,
-    parse.parse_accounts,
-    parse.parse_fee_tier,
-    parse.parse_permissions,
-    parse.parse_portfolios,
+    parse_account.parse_accounts,
+    parse_account.parse_fee_tier,
+    parse_account.parse_permissions,
+    parse_account.parse_portfolios,
     parse.parse_time,
     parse.parse_user_frame,
 )

@@ -14,7 +14,7 @@ import msgspec
 
 from libs.common import messages as m
 from libs.common.errors import PerpsError, Rejected
-from services.execution import answers, parse
+from services.execution import answers, parse, parse_account
 from services.marketdata import wire
 from tests.recorded import DATA
 
@@ -133,10 +133,10 @@ TRADING_ANSWERS: dict[str, Decoder] = {
     "order": parse.parse_order,
     "orders": parse.parse_orders,
     "fills": parse.parse_fills,
-    "accounts": parse.parse_accounts,
-    "fee tier": parse.parse_fee_tier,
-    "permissions": parse.parse_permissions,
-    "portfolios": parse.parse_portfolios,
+    "accounts": parse_account.parse_accounts,
+    "fee tier": parse_account.parse_fee_tier,
+    "permissions": parse_account.parse_permissions,
+    "portfolios": parse_account.parse_portfolios,
     "time": parse.parse_time,
 }
 FRAMES = MARKET_FRAMES | USER_FRAMES
