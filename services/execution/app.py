@@ -27,6 +27,7 @@ from services.execution.venue import Venue
 
 log = logging.getLogger(__name__)
 WATCH_SECONDS = 1
+NO_ANSWER = (Retryable, Rejected, OutcomeUnknown)  # to a question: whatever the reason, nothing is known
 RECONCILE_GAP_SECONDS = 5  # another bot that trades on the account must not make us list it all the time
 
 
@@ -198,7 +199,7 @@ class ExecutionApp:
         key = find.client_order_id
         try:
             order = await self._venue.find(key, find.product_id, find.start)
-        except (Retryable, Rejected, OutcomeUnknown) as error:
+        except NO_ANSWER as error:
             self._answered(i.AskFailed(id=find.id, client_order_id=key, why=str(error)))
             return
         if order is None:
@@ -212,7 +213,7 @@ class ExecutionApp:
         key = query.client_order_id
         try:
             order, fills = await self._venue.order(query.venue_order_id)
-        except (Retryable, Rejected, OutcomeUnknown) as error:
+        except NO_ANSWER as error:
             self._answered(i.AskFailed(id=query.id, client_order_id=key, why=str(error)))
             return
         seen = i.OrderSeen(id=query.id, client_order_id=key, order=order, fills=tuple(fills), asked_at=asked_at)
@@ -222,7 +223,7 @@ class ExecutionApp:
         """Those that the venue took. Whether an order is gone, only its own state says."""
         try:
             refusals = await self._venue.cancel(venue_order_ids)
-        except (Retryable, Rejected, OutcomeUnknown) as error:
+        except NO_ANSWER as error:
             log.error("cancel failed: %s", error, extra={"event": "venue.cancel"})
             self.shell.error("cancel")
             return set()
@@ -248,7 +249,7 @@ class ExecutionApp:
             return {}
         try:
             listing = await self._venue.listing(self._clock.market())
-        except (Retryable, Rejected, OutcomeUnknown) as error:
+        except NO_ANSWER as error:
             log.warning("open orders not listed: %s", error, extra={"event": "venue.listing"})
             return {}
         return {order.client_order_id: order.filled_qty for order in listing.orders}
@@ -271,7 +272,7 @@ class ExecutionApp:
         assert wanted is not None, "a round is asked for with what it is to list"
         try:
             listing = await self._venue.listing(wanted.since)
-        except (Retryable, Rejected, OutcomeUnknown) as error:
+        except NO_ANSWER as error:
             log.warning("orders and fills not listed: %s", error, extra={"event": "venue.listing"})
             self.shell.error("listing")
             return False

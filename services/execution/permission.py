@@ -55,16 +55,23 @@ def outdated(
     return forbidden(trading, reduce_only) if trading.revision in (0, revision) else None
 
 
+def closed(wanted: m.ApprovedOrder, rules: m.Product | None) -> Reason | None:
+    """Why the product takes no such order now; one that is not known takes none."""
+    if rules is None:
+        return Reason.PRODUCT_UNKNOWN
+    forbids = rules.forbids(wanted.order_type, wanted.time_in_force, wanted.post_only)
+    return Reason.PRODUCT_NOT_TRADABLE if forbids else None
+
+
 def sized(
     order: Order, orders: Iterable[Order], positions: Mapping[str, Decimal], rules: m.Product | None
 ) -> tuple[Reason | None, Decimal]:
     """The quantity that may go out: a sale never exceeds what is held now, less what other open sales may still take.
     With a reason nothing may."""
     wanted = order.order
-    if rules is None:
-        return Reason.PRODUCT_UNKNOWN, wanted.quantity
-    if rules.forbids(wanted.order_type, wanted.time_in_force, wanted.post_only):
-        return Reason.PRODUCT_NOT_TRADABLE, wanted.quantity
+    if reason := closed(wanted, rules):
+        return reason, wanted.quantity
+    assert rules is not None, "a product without rules is closed"
     if wanted.side is Side.BUY:
         return (Reason.EVALUATION_FAILED if wanted.reduce_only else None), wanted.quantity
     held = free(order, orders, positions)
@@ -96,10 +103,8 @@ def editable(
     """Why the order may not become what is wanted."""
     if not order.editable:
         return Reason.ORDER_NOT_EDITABLE
-    if rules is None:
-        return Reason.PRODUCT_UNKNOWN
-    if rules.forbids(wanted.order_type, wanted.time_in_force, wanted.post_only):
-        return Reason.PRODUCT_NOT_TRADABLE
+    if reason := closed(wanted, rules):
+        return reason
     if wanted.side is Side.SELL and wanted.quantity - order.filled_qty > free(order, orders, positions):
         return Reason.NOTHING_TO_REDUCE
     return None
