@@ -13,8 +13,25 @@ from hashlib import blake2b
 
 from msgspec import Struct, field
 
+from libs.common.parts import AdjustmentRequest as AdjustmentRequest
+from libs.common.parts import ApprovedOrder as ApprovedOrder
+from libs.common.parts import Balance as Balance
+from libs.common.parts import Check as Check
+from libs.common.parts import Closing as Closing
+from libs.common.parts import FeeTier as FeeTier
+from libs.common.parts import ForeignOrder as ForeignOrder
+from libs.common.parts import GuardFigure as GuardFigure
+from libs.common.parts import OrderRequest as OrderRequest
+from libs.common.parts import Permissions as Permissions
+from libs.common.parts import Portfolio as Portfolio
+from libs.common.parts import Position as Position
+from libs.common.parts import RateLimits as RateLimits
 from libs.common.words import TERMINAL as TERMINAL
+from libs.common.words import AdjustmentKind as AdjustmentKind
+from libs.common.words import CheckOutcome as CheckOutcome
 from libs.common.words import Feed as Feed
+from libs.common.words import Guard as Guard
+from libs.common.words import GuardLevel as GuardLevel
 from libs.common.words import OrderStatus as OrderStatus
 from libs.common.words import OrderType as OrderType
 from libs.common.words import Reason as Reason
@@ -89,6 +106,8 @@ class Mark(Message, frozen=True, kw_only=True):
     price_time: datetime
     sequence: int  # of the venue's envelope, counted per connection
     received_at: datetime  # wall time at which the frame of the price reached us
+    bid_size: Decimal | None = None  # base currency at the best price, where the venue tells it
+    ask_size: Decimal | None = None
 
 
 class Candle(Message, frozen=True, kw_only=True):
@@ -183,26 +202,8 @@ class Signal(Message, frozen=True, kw_only=True):
     edits: str = ""  # client order id of the open order that gets this quantity and limit price; empty: a new order
 
 
-class ApprovedOrder(Struct, frozen=True, kw_only=True):
-    """The exact order that risk allows: already quantised. Only risk makes one; execution takes nothing else."""
-
-    client_order_id: str
-    product_id: str
-    side: Side
-    order_type: OrderType
-    time_in_force: TimeInForce
-    quantity: Decimal  # base currency; with `quote_size` the most that may come of it
-    limit_price: Decimal | None
-    reduce_only: bool
-    quote_size: Decimal | None = None  # quote currency to spend, fees included; market buys only
-    stop_price: Decimal | None = None  # the trigger of a stop-limit, the stop of a bracket
-    stop_direction: StopDirection | None = None  # of a stop-limit
-    post_only: bool = False
-    end_time: datetime | None = None  # GTD: by the venue's clock
-
-
 class Verdict(Message, frozen=True, kw_only=True):
-    """Risk's one answer to a signal. Approved exactly when `order` is there."""
+    """Risk's one answer to a signal. Approved exactly when `order` is there. `checks` holds every rule, in order."""
 
     product_id: str
     signal_id: str
@@ -214,6 +215,7 @@ class Verdict(Message, frozen=True, kw_only=True):
     order: ApprovedOrder | None = None
     edits: bool = False  # `order` is what an open order is to become, under the same client order id
     operator: bool = False  # answers a request, whose id is remembered for ever
+    checks: tuple[Check, ...] = ()
 
 
 class OrderEvent(Message, frozen=True, kw_only=True):
@@ -255,71 +257,51 @@ class Fill(Message, frozen=True, kw_only=True):
 
 
 class TradingState(Message, frozen=True, kw_only=True):
-    """Kept in `$KV.PERPS_STATE.trading`; `revision` is the entry's revision, filled in by the reader."""
+    """Kept in `$KV.PERPS_STATE.trading`; `revision` is the entry's revision, filled in by the reader.
+
+    `flatten` names the closing of all positions that is in force with it: risk sells what is held until nothing is,
+    and execution cancels whatever rests, exits too.
+    """
 
     state: Trading
     reason: str
     who: str
     since: datetime
     revision: int = 0
+    flatten: str = ""
+
+
+class Baseline(Message, frozen=True, kw_only=True):
+    """From what the guards measure: written by risk at 00:00 UTC and when an operator resumes. The daily figures can so
+    be rebuilt from the ledger, where there are no marks."""
+
+    midnight: datetime  # of the UTC day that it belongs to
+    prices: dict[str, Decimal]  # at that midnight, of what was held
+    peak_equity: Decimal | None  # quote currency
+    resumed: bool = False  # an operator has looked: errors and rejections before it count no more
+
+
+class Adjustment(Message, frozen=True, kw_only=True):
+    """A change of the account that no order of ours made, as an operator has classified it. Written by risk.
+
+    `flows` change what was there before us (the opening balances), per currency; `size` (signed, base currency) at
+    `price` changes our position of `product_id` like a fill without a fee.
+    """
+
+    kind: AdjustmentKind
+    request_id: str
+    who: str
+    reason: str
+    flows: dict[str, Decimal] = field(default_factory=dict)
+    product_id: str = ""
+    size: Decimal = Decimal(0)
+    price: Decimal = Decimal(0)
 
 
 class Installation(Message, frozen=True, kw_only=True):
     """Made once. `opening` is the venue's balances at the first start: positions count from there."""
 
     opening: dict[str, Decimal] | None = None
-
-
-class Balance(Struct, frozen=True, kw_only=True):
-    available: Decimal
-    hold: Decimal
-
-
-class FeeTier(Struct, frozen=True, kw_only=True):
-    """Rates are fractions; volume and fees are those of the last 30 days in the quote currency."""
-
-    pricing_tier: str
-    taker_fee_rate: Decimal
-    maker_fee_rate: Decimal
-    total_volume: Decimal
-    total_fees: Decimal
-
-
-class Permissions(Struct, frozen=True, kw_only=True):
-    """What the key may do, and the one portfolio that it belongs to."""
-
-    can_view: bool
-    can_trade: bool
-    can_transfer: bool
-    portfolio_uuid: str
-    portfolio_type: str = ""
-
-
-class Portfolio(Struct, frozen=True, kw_only=True):
-    uuid: str
-    name: str
-    type: str
-    deleted: bool = False
-
-
-class RateLimits(Struct, frozen=True, kw_only=True):
-    """Requests, as the headers of the venue's last answer count them."""
-
-    limit: int
-    remaining: int
-
-
-class ForeignOrder(Struct, frozen=True, kw_only=True):
-    """An open order of the account that is not in our books: shown, never touched unless the operator asks."""
-
-    venue_order_id: str
-    client_order_id: str
-    product_id: str
-    side: Side
-    status: str  # the venue's word
-    quantity: Decimal | None
-    filled_qty: Decimal | None
-    limit_price: Decimal | None
 
 
 class Account(Message, frozen=True, kw_only=True):
@@ -345,22 +327,10 @@ class Account(Message, frozen=True, kw_only=True):
     reconciled_at: datetime | None = None  # market time of the last complete comparison with the venue
 
 
-class Position(Struct, frozen=True, kw_only=True):
-    """Figures of one product; what depends on an unknown mark is None, never zero."""
-
-    quantity: Decimal
-    avg_price: Decimal | None
-    realized_pnl: Decimal
-    fees: Decimal
-    mark_price: Decimal | None = None
-    unrealized_pnl: Decimal | None = None
-    dust: bool = False
-
-
 class RiskFigures(Message, frozen=True, kw_only=True):
     """Quote currency throughout; None where a figure is not known."""
 
-    daily_loss_limit: Decimal
+    daily_loss_limit: Decimal  # the smaller of the amount and the part of the day's first equity
     daily_loss: Decimal | None
     equity: Decimal | None
     exposure: Decimal | None
@@ -373,6 +343,11 @@ class RiskFigures(Message, frozen=True, kw_only=True):
     drift: dict[str, Decimal] | None  # venue minus books, per currency; {} is "none", None is "not known"
     trading: Trading
     ledger_sequence: int
+    equity_day_start: Decimal | None = None  # at 00:00 UTC, with what was paid in or out since
+    equity_peak: Decimal | None = None  # since the last resume
+    guards: dict[Guard, GuardFigure] = field(default_factory=dict)
+    degraded: dict[str, str] = field(default_factory=dict)  # products that take no entries, and why
+    closing: dict[str, Closing] | None = None  # positions of the closing in force; None: there is none
 
 
 class ServiceStatus(Message, frozen=True, kw_only=True):
@@ -412,28 +387,6 @@ class Audit(Message, frozen=True, kw_only=True):
     result: str
 
 
-class OrderRequest(Struct, frozen=True, kw_only=True):
-    """What an operator asks risk for: a new order or, with `edits`, another quantity or price of an open one.
-
-    `request_id` is the asker's own: the same id is the same order, however often it is sent. See ApprovedOrder.
-    """
-
-    request_id: str
-    product_id: str
-    side: Side
-    order_type: OrderType = OrderType.MARKET
-    time_in_force: TimeInForce = TimeInForce.IOC
-    quantity: Decimal | None = None
-    quote_size: Decimal | None = None
-    limit_price: Decimal | None = None
-    stop_price: Decimal | None = None
-    stop_direction: StopDirection | None = None
-    post_only: bool = False
-    end_time: datetime | None = None
-    reduce_only: bool = False
-    edits: str = ""
-
-
 class Command(Struct, frozen=True, kw_only=True):
     """Body of `perps.control.<service>.<command>`; every part may be missing on the wire, the handler decides."""
 
@@ -441,6 +394,7 @@ class Command(Struct, frozen=True, kw_only=True):
     who: str = "operator"
     ledger_sequence: int = 0
     order: OrderRequest | None = None
+    adjustment: AdjustmentRequest | None = None
 
 
 class Reply(Struct, frozen=True, kw_only=True):

@@ -14,7 +14,9 @@ from msgspec import Struct
 
 from libs.common.messages import (
     Account,
+    Adjustment,
     Audit,
+    Baseline,
     Candle,
     Decision,
     FeedState,
@@ -62,7 +64,7 @@ ACCESS = {
     "marketdata": Access((Mark, Candle, FeedState, Product), ()),
     "strategy": Access((Signal, Decision), (Mark, Candle), ledger=True),
     "risk": Access(
-        (Verdict, TradingState, RiskFigures, Audit),
+        (Verdict, Baseline, Adjustment, TradingState, RiskFigures, Audit),
         (Signal, Mark, FeedState, Product, Account),
         ledger=True,
         keys=(_key(STATE_BUCKET, TRADING_KEY),),

@@ -45,6 +45,8 @@ ROUTES = (
     Route(m.Verdict, "perps.verdict.{product_id}", Kept.LEDGER),
     Route(m.OrderEvent, "perps.order.{product_id}.{client_order_id}", Kept.LEDGER),
     Route(m.Fill, "perps.fill.{product_id}.{client_order_id}", Kept.LEDGER),
+    Route(m.Baseline, "perps.baseline", Kept.LEDGER),
+    Route(m.Adjustment, "perps.adjustment", Kept.LEDGER),
     Route(m.TradingState, "perps.state", Kept.NOWHERE),
     Route(m.Account, "perps.account", Kept.LAST),
     Route(m.RiskFigures, "perps.risk", Kept.LAST),

@@ -76,11 +76,53 @@ TERMINAL = frozenset(
 )
 
 
+class Guard(StrEnum):
+    """What is asked all the time, order or no order: `risk.guards.<guard>.<level>` in the log."""
+
+    DAILY_LOSS = "daily_loss"
+    DRAWDOWN = "drawdown"
+    VOLATILITY = "volatility"
+    MARK_STALENESS = "mark_staleness"
+    CONCENTRATION = "concentration"
+    ORDER_ERRORS = "order_errors"
+    REJECTIONS = "rejections"
+    POSITION_DRIFT = "position_drift"
+
+
+class GuardLevel(StrEnum):
+    """What a guard says, the worst last; unknown: what it measures cannot be told."""
+
+    OK = "ok"
+    UNKNOWN = "unknown"
+    WARNING = "warning"
+    REDUCE = "reduce"
+    HALT = "halt"
+
+
+class CheckOutcome(StrEnum):
+    """What one rule said of one signal."""
+
+    PASSED = "passed"
+    VIOLATED = "violated"
+    UNKNOWN = "unknown"  # it could not be evaluated, which refuses
+    EXEMPT = "exempt"  # it does not bind this kind of order
+
+
+class AdjustmentKind(StrEnum):
+    """What an operator says that a change of the account was, or is to be."""
+
+    DEPOSIT = "deposit"
+    WITHDRAWAL = "withdrawal"
+    MANUAL_TRADE = "manual_trade"  # somebody traded the bot's holdings by hand: the books trade along
+    HANDOVER = "handover"  # holdings of the account become the bot's own, to be sold by it
+
+
 class Reason(StrEnum):
     """Why risk or execution refused. One word in the verdict, the log, the metric label, the alert and the runbook."""
 
     APPROVED = "approved"
     SIGNAL_EXPIRED = "signal_expired"
+    DUPLICATE_SIGNAL = "duplicate_signal"  # an order of the same side and product is still open
     TRADING_HALTED = "trading_halted"
     TRADING_REDUCING = "trading_reducing"
     TRADING_STATE_UNKNOWN = "trading_state_unknown"
@@ -89,8 +131,11 @@ class Reason(StrEnum):
     PRODUCT_NOT_TRADABLE = "product_not_tradable"
     MARK_UNKNOWN = "mark_unknown"
     MARK_STALE = "mark_stale"
+    PRICE_STALE = "price_stale"  # confirmed, but it has not moved for too long
     FEED_NOT_LIVE = "feed_not_live"
+    MARKET_DEGRADED = "market_degraded"  # the feed was lost, and has not been sound for long enough since
     SPREAD_TOO_WIDE = "spread_too_wide"
+    SLIPPAGE_TOO_HIGH = "slippage_too_high"
     ACCOUNT_UNKNOWN = "account_unknown"
     ACCOUNT_DRIFT = "account_drift"
     NOTHING_TO_REDUCE = "nothing_to_reduce"

@@ -151,12 +151,14 @@ class RiskCore:
             self.known.dropped["Signal"] += 1
             return []
         context = Context(now, signal, self.config, self.switch.effective, self.known, self.state)
-        reason, detail = evaluate(context)
+        found = evaluate(context)
+        reason, detail = found.reason, found.detail
         approved = reason is m.Reason.APPROVED
         revision = self.switch.current.revision if self.switch.current else 0
         expires_at = min(now + timedelta(seconds=self.config.approval_ttl_seconds), signal.expires_at)
         return [
             m.Verdict(
+                checks=found.checks,
                 # Two risk processes may answer one signal: only equal verdicts may have equal ids.
                 id=m.derive_id("verdict", signal.id, reason, detail, revision, expires_at, now),
                 cause=signal.id,

@@ -11,7 +11,7 @@ from decimal import Decimal
 
 from msgspec import Struct
 
-from libs.common.messages import Feed, OrderStatus, OrderType, Reason, Side, StopDirection, TimeInForce, Trading
+from libs.common.messages import Check, Feed, OrderStatus, OrderType, Reason, Side, StopDirection, TimeInForce, Trading
 from services.risk.books import ZERO
 from services.risk.config import BPS
 from services.risk.kinds import misfit
@@ -296,7 +296,13 @@ RULES = (
 )
 
 
-def evaluate(c: Context) -> tuple[Reason, str]:
+class Evaluation(Struct, frozen=True):
+    reason: Reason
+    detail: str
+    checks: tuple[Check, ...] = ()
+
+
+def evaluate(c: Context) -> Evaluation:
     """The first rule that is violated, with its figures; APPROVED, with what that rests on, when there is none."""
     for rule in RULES:
         if c.signal.side not in rule.sides:
@@ -304,11 +310,10 @@ def evaluate(c: Context) -> tuple[Reason, str]:
         try:
             detail = rule.violated(c)
         except Missing as missing:
-            return missing.reason, missing.detail
+            return Evaluation(missing.reason, missing.detail)
         except ArithmeticError as error:
-            return Reason.EVALUATION_FAILED, f"{rule.violated.__name__}: {type(error).__name__}"
+            return Evaluation(Reason.EVALUATION_FAILED, f"{rule.violated.__name__}: {type(error).__name__}")
         if detail:
-            return rule.reason, detail
-    return Reason.APPROVED, show(
-        quantity=c.quantity, notional=c.notional, reserved=c.reservation, mid=c.mark.mid, held=c.held
-    )
+            return Evaluation(rule.reason, detail)
+    rests_on = show(quantity=c.quantity, notional=c.notional, reserved=c.reservation, mid=c.mark.mid, held=c.held)
+    return Evaluation(Reason.APPROVED, rests_on)

@@ -55,6 +55,8 @@ class Context(Struct, frozen=True):
     trading: m.Trading | None
     known: Knowledge
     state: State
+    operator: bool = False  # risk has made the signal of an operator's request, or for a closing
+    closing: bool = False  # it closes a position for `flatten`
 
     @property
     def entry(self) -> bool:

@@ -9,6 +9,7 @@ from msgspec import Struct, field
 
 from libs.common.messages import TERMINAL, ApprovedOrder, Fill, OrderEvent, OrderStatus, Reason, Side, Verdict
 from services.risk.books import ZERO, Books, currencies, share
+from services.risk.guards import Watch
 from services.risk.knowledge import Knowledge
 
 MEMORY = timedelta(hours=24)
@@ -64,6 +65,7 @@ class OpenOrder(Struct):
 
     order: ApprovedOrder
     reserved: Decimal
+    operator: bool = False  # asked for by an operator, not by the strategy
     booked: Decimal = ZERO  # by fills that we have seen
     spent: Decimal = ZERO  # quote currency, fees included, by the same fills
     revision: int = 0
@@ -126,13 +128,14 @@ class State(Struct, forbid_unknown_fields=True):
     drift: dict[str, Decimal] | None = None
     moved_at: datetime | None = None  # the latest order event or fill, by execution's clock
     ledger_sequence: int = 0
+    watch: Watch = field(default_factory=Watch)
 
     def answer(self, verdict: Verdict) -> None:
         order = verdict.order
         if not self.answers.add(verdict) or order is None:
             return
         if not verdict.edits:
-            self.orders[order.client_order_id] = OpenOrder(order, verdict.reserved)
+            self.orders[order.client_order_id] = OpenOrder(order, verdict.reserved, verdict.operator)
         elif edited := self.orders.get(order.client_order_id):
             edited.edit(verdict.signal_id, order, verdict.reserved)
 

@@ -9,7 +9,17 @@ from typing import TypeVar
 import msgspec
 
 from libs.common import messages as m
-from services.risk.config import RiskConfig
+from services.risk.config import (
+    DailyLoss,
+    Guards,
+    HaltPositions,
+    MarkStaleness,
+    OrderErrors,
+    PositionDrift,
+    RiskConfig,
+    Steps,
+    Volatility,
+)
 from services.risk.core import RiskCore
 from services.risk.trading import Action, OperatorCommand
 
@@ -21,6 +31,18 @@ SECOND = timedelta(seconds=1)
 OPENING = {"USD": D(100_000), "BTC": D(0), "ETH": D(0)}
 T = TypeVar("T", bound=m.Message)
 
+NEVER = D(10) ** 9
+QUIET = Guards(
+    daily_loss=DailyLoss(),
+    drawdown=Steps(halt=NEVER),
+    volatility=Volatility(sample_seconds=60, window=20, halt=NEVER),
+    mark_staleness=MarkStaleness(reduce=NEVER, recover_seconds=10),
+    concentration=Steps(halt=NEVER),
+    order_errors=OrderErrors(window_seconds=300, halt=NEVER),
+    rejections=Steps(halt=NEVER),
+    position_drift=PositionDrift(),
+)
+
 # Wide: a test narrows the one limit that it is about.
 WIDE = RiskConfig(
     order_notional_max=D(1_000_000),
@@ -29,16 +51,25 @@ WIDE = RiskConfig(
     exposure_fraction_max=D(10),
     orders_per_minute_max=1000,
     daily_loss_limit=D(1000),
+    daily_loss_percent_max=D(100),
     spread_bps_max=D(100),
     price_deviation_bps_max=D(100),
     slippage_bps=D(10),
     account_age_max_seconds=60,
+    price_age_max_seconds=1e9,
+    halt_positions=HaltPositions.KEEP,
+    guards=QUIET,
     approval_ttl_seconds=10,
 )
 
 
 def config(**changes: object) -> RiskConfig:
     return msgspec.structs.replace(WIDE, **changes)
+
+
+def guarded(**guards: Steps) -> RiskConfig:
+    """Wide, but for these guards."""
+    return config(guards=msgspec.structs.replace(QUIET, **guards))
 
 
 def mark(product_id: str = BTC, price: str = "100", at: datetime = NOON, spread: str = "0") -> m.Mark:
