@@ -24,7 +24,7 @@ def _group(what: str) -> typer.Typer:
 
 orders = _group("Preview, place, edit, cancel and look at orders.")
 fills = _group("Look at fills.")
-account = _group("Look at the account.")
+account = _group("Look at the account, and say what its changes were.")
 
 OrderId = Annotated[str, typer.Argument(metavar="ORDER", help="The venue's id of an order, or its client order id.")]
 OrderIds = Annotated[list[str], typer.Argument(metavar="ORDER...", help="The venue's ids, or client order ids.")]
@@ -34,7 +34,7 @@ Limit = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most 
 Wait = Annotated[int, typer.Option("--wait-seconds", min=1, max=3600, help="How long to wait for the outcome.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; kept with the order.")]
 RequestId = Annotated[
-    str, typer.Option("--request-id", help="The same id is the same order, however often it is asked for.")
+    str | None, typer.Option("--request-id", help="The same id is the same order, however often it is asked for.")
 ]
 
 
@@ -62,11 +62,11 @@ def account_snapshot(context: typer.Context, profile: str, as_json: bool) -> Non
     run_command("account snapshot", context, profile, lambda tool: tools.snapshot(tool, as_json))
 
 
-def _sending(request_id: str | None, reason: str, wait_seconds: int) -> tools.Sending:
-    """An id of our own goes into the line that asks for the same again."""
+def repeatable(request_id: str | None) -> tuple[str, str]:
+    """The request id, and the command line that asks for the same again: an id of our own goes into it."""
     given = uuid.uuid4().hex if request_id is None else request_id
     words = sys.argv[1:] if request_id is not None else [*sys.argv[1:], "--request-id", given]
-    return tools.Sending(given, shlex.join(["perps-bot", *words]), reason, wait_seconds)
+    return given, shlex.join(["perps-bot", *words])
 
 
 @orders.command(epilog=EPILOG)
@@ -81,14 +81,14 @@ def preview(context: typer.Context, order: OrderFlags, profile: Profile = "", as
 def place(
     context: typer.Context,
     order: OrderFlags,
-    request_id: RequestId | None = None,
+    request_id: RequestId = None,
     reason: Reason = "",
     wait_seconds: Wait = 15,
     profile: Profile = "",
     as_json: Json = False,
 ) -> None:
     """Place an order through risk, and wait for what becomes of it."""
-    sending = _sending(request_id, reason, wait_seconds)
+    sending = tools.Sending(*repeatable(request_id), reason, wait_seconds)
     run_command("orders place", context, profile, lambda tool: tools.place(tool, order, sending, as_json))
 
 
@@ -99,14 +99,14 @@ def edit(
     qty: Annotated[str, typer.Option("--qty", help="The new total quantity; what is filled counts.")] = "",
     price: Annotated[str, typer.Option("--price", help="The new limit price.")] = "",
     preview: Annotated[bool, typer.Option("--preview", help="Only ask the venue what it would do.")] = False,
-    request_id: RequestId | None = None,
+    request_id: RequestId = None,
     reason: Reason = "",
     wait_seconds: Wait = 15,
     profile: Profile = "",
     as_json: Json = False,
 ) -> None:
     """Give an open order of ours another quantity or price, through risk."""
-    sending = _sending(request_id, reason, wait_seconds)
+    sending = tools.Sending(*repeatable(request_id), reason, wait_seconds)
     run_command(
         "orders edit", context, profile, lambda tool: tools.edit(tool, order, qty, price, preview, sending, as_json)
     )
@@ -129,7 +129,10 @@ def cancel_all(
     profile: Profile = "",
     as_json: Json = False,
 ) -> None:
-    """Cancel every open order of ours that the venue knows, until it knows none."""
+    """Cancel every open order of ours at the venue itself, until it knows none; bus and services may be down.
+
+    `perps-bot cancel-all` is the one that goes over the bus, through execution.
+    """
     run_command(
         "orders cancel-all",
         context,
@@ -179,14 +182,9 @@ def list_fills(
     )
 
 
-@account.callback()
-def _account() -> None:
-    """Keeps `account snapshot` two words: Typer would make one of a group with one command."""
-
-
 @fills.callback()
 def _fills() -> None:
-    """See `_account`."""
+    """Keeps `fills list` two words: Typer would make one of a group with one command."""
 
 
 @account.command("snapshot", epilog=EPILOG)

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from typer._click.exceptions import UsageError  # Typer hands out no public name for it
 
-from cli import commands, control
+from cli import commands, control, risk_commands
 from cli.dev_fast import dev_fast as run_dev_fast
 from cli.errors import INTERRUPTED, as_stop
 from cli.live import live, say
@@ -38,7 +38,7 @@ app.add_typer(commands.orders, name="orders")
 app.add_typer(commands.fills, name="fills")
 app.add_typer(commands.account, name="account")
 app.command(epilog=EPILOG)(commands.positions)
-Reason = Annotated[str, typer.Option("--reason", help="Why; kept with the trading state.")]
+risk_commands.register(app)
 
 
 def main() -> None:
@@ -183,24 +183,6 @@ def restart(
 def status(context: typer.Context, profile: Profile = "", as_json: Json = False) -> None:
     """Show every service and the trading state, as the bus tells them."""
     run_loop(run_status(settings_module.load(profile or context.obj), as_json))
-
-
-@app.command()
-def halt(context: typer.Context, reason: Reason = "", profile: Profile = "") -> None:
-    """Stop all trading; resting entries are canceled. Holds until `resume`."""
-    run_loop(control.switch(settings_module.load(profile or context.obj), "halt", reason))
-
-
-@app.command("reduce-only")
-def reduce_only(context: typer.Context, reason: Reason = "", profile: Profile = "") -> None:
-    """Let exits and cancels through, nothing else."""
-    run_loop(control.switch(settings_module.load(profile or context.obj), "reduce-only", reason))
-
-
-@app.command()
-def resume(context: typer.Context, reason: Reason = "", profile: Profile = "") -> None:
-    """Let everything through again; refused while the day's loss is at its limit."""
-    run_loop(control.switch(settings_module.load(profile or context.obj), "resume", reason))
 
 
 if __name__ == "__main__":

@@ -100,7 +100,7 @@ async def show_order(venue: Orders, steps_of: Steps, order_id: str) -> tuple[Jso
         "order": row(found) if found else None,
         **average(fills),
         "fills": jsonable(fills),
-        "steps": None if steps is None else [_step(step) for step in steps],
+        "steps": None if steps is None else [step_row(step) for step in steps],
     }, silence
 
 
@@ -114,7 +114,7 @@ def average(fills: Sequence[VenueFill]) -> Json:
     return {"filled_qty": size, "filled_value": value, "fees": fees, "average_price": value / size if size else None}
 
 
-def _step(step: m.Message) -> Json:
+def step_row(step: m.Message) -> Json:
     assert isinstance(step, m.OrderEvent)
     return {
         "revision": step.revision,

@@ -37,10 +37,14 @@ def _plain(value: Any) -> Any:
 def show(result: Json, as_json: bool) -> None:
     """A result of a tool: its figures and, below them, a table for every list of rows."""
     found = jsonable(result)
-    if as_json or not sys.stdout.isatty():
-        print(json.dumps(found, indent=2), flush=True)
-    else:
+    if is_for_people(as_json):
         draw(found, Console(markup=False))
+    else:
+        print(json.dumps(found, indent=2), flush=True)
+
+
+def is_for_people(as_json: bool) -> bool:
+    return not as_json and sys.stdout.isatty()
 
 
 def draw(found: Json, console: Console) -> None:

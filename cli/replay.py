@@ -88,8 +88,6 @@ def replay_plan(profile: str, options: Options, recording: Recording) -> Plan:
         "PERPS_MARKET_REPLAY": "true",
         "PERPS_MARKET_PRODUCTS": recording.product_id,
         "PERPS_MARKET_GRANULARITY": granularity,
-        # The account is read by wall time; in market time, which may leap a month in a minute, its age says nothing.
-        "PERPS_RISK_ACCOUNT_AGE_MAX_SECONDS": "1e10",
         "PERPS_SIM_REPLAY": str(options.file.absolute()),
         "PERPS_SIM_FROM": options.start,
         "PERPS_SIM_TO": options.end,

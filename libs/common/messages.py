@@ -215,6 +215,7 @@ class Verdict(Message, frozen=True, kw_only=True):
     order: ApprovedOrder | None = None
     edits: bool = False  # `order` is what an open order is to become, under the same client order id
     operator: bool = False  # answers a request, whose id is remembered for ever
+    flatten: str = ""  # the closing that it is a part of
     checks: tuple[Check, ...] = ()
 
 
@@ -260,7 +261,8 @@ class TradingState(Message, frozen=True, kw_only=True):
     """Kept in `$KV.PERPS_STATE.trading`; `revision` is the entry's revision, filled in by the reader.
 
     `flatten` names the closing of all positions that is in force with it: risk sells what is held until nothing is,
-    and execution cancels whatever rests, exits too.
+    and execution cancels whatever rests, exits too. `resumed_at` is when an operator last looked and resumed: what
+    the guards counted before it counts no more.
     """
 
     state: Trading
@@ -269,16 +271,16 @@ class TradingState(Message, frozen=True, kw_only=True):
     since: datetime
     revision: int = 0
     flatten: str = ""
+    resumed_at: datetime | None = None
 
 
 class Baseline(Message, frozen=True, kw_only=True):
-    """From what the guards measure: written by risk at 00:00 UTC and when an operator resumes. The daily figures can so
-    be rebuilt from the ledger, where there are no marks."""
+    """From what the guards measure, written by risk after 00:00 UTC: so the daily figures can be rebuilt from the
+    ledger, where there are no marks."""
 
     midnight: datetime  # of the UTC day that it belongs to
     prices: dict[str, Decimal]  # at that midnight, of what was held
     peak_equity: Decimal | None  # quote currency
-    resumed: bool = False  # an operator has looked: errors and rejections before it count no more
 
 
 class Adjustment(Message, frozen=True, kw_only=True):

@@ -279,6 +279,13 @@ class NatsBus:
         page = await self._direct(Kept.LEDGER, {"seq": position + 1, "batch": PAGE})
         return [Raw(int(p.headers["Nats-Sequence"]), p.headers["Nats-Subject"], p.data) for p in page]
 
+    async def last_sequence(self) -> int:
+        """Of the ledger, 0 while it is empty. For the operator: services may not ask."""
+        try:
+            return int((await self.js.stream_info(Kept.LEDGER)).state.last_seq)
+        except (TimeoutError, nats.errors.Error) as error:
+            raise BusDown(f"{Kept.LEDGER} does not tell its length: {str(error) or 'no answer'}") from None
+
     async def last_on(self, subject: str) -> Any | None:
         """The last ledger message on a subject or wildcard, None if there is none."""
         found = await self._direct(Kept.LEDGER, {"multi_last": [subject], "batch": 1000})
@@ -291,6 +298,12 @@ class NatsBus:
         if not found or found[0].headers.get("KV-Operation"):
             return None
         return Entry(found[0].data, int(found[0].headers["Nats-Sequence"]))
+
+    async def history(self, bucket: str, key: str) -> list[Entry]:
+        """What the key has held, as far back as the bucket keeps it, oldest first; empty where it was deleted."""
+        subject = f"$KV.{bucket}.{key}"
+        found = await self._direct(f"KV_{bucket}", {"seq": 1, "next_by_subj": subject, "batch": 1000})
+        return [Entry(msg.data, int(msg.headers["Nats-Sequence"])) for msg in found]
 
     async def store(self, bucket: str, key: str, value: bytes, revision: int | None) -> int:
         while True:

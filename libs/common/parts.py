@@ -159,7 +159,7 @@ class AdjustmentRequest(Struct, frozen=True, kw_only=True):
 
     deposit, withdrawal: `currency`, and the `quantity` (above 0) if not all of its drift. manual_trade: `product_id`,
     whose two drifts are the trade. handover: `product_id`, `quantity` of the base currency (below 0 gives it back) and
-    its `price`, the mark if not given.
+    its `price` where there is no mark.
     """
 
     request_id: str

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
 
 from libs.common import messages as m
 from services.execution.inputs import AccountSeen
+from services.execution.orders import Order
 from services.execution.reconciliation import Findings, Watermark
 
 
@@ -71,3 +73,12 @@ class AccountView:
             reconciled_at=self.reconciled_at,
         )
         return self.snapshot
+
+
+def settled(seen: AccountSeen, orders: Iterable[Order]) -> bool:
+    """No fill can be in the balances that is not in the books: what fills only grows, and of no order did the venue
+    count more, after the balances had been read, than we had booked before."""
+    return all(
+        order.terminal or (order.resting and seen.resting.get(order.order.client_order_id) == order.filled_qty)
+        for order in orders
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from datetime import datetime
@@ -23,11 +25,12 @@ from services.execution.metrics import ExecutionMetrics
 from services.execution.orders import Order
 from services.execution.permission import live_entries, overtaken, refusal
 from services.execution.rounds import Rounds
-from services.execution.venue import Venue
+from services.execution.sweep import Sweep
+from services.execution.venue import NO_ANSWER, Venue
 
 log = logging.getLogger(__name__)
 WATCH_SECONDS = 1
-NO_ANSWER = (Retryable, Rejected, OutcomeUnknown)  # to a question: whatever the reason, nothing is known
+CANCEL_ALL_SECONDS = 8  # a request over the bus is given up after ten
 RECONCILE_GAP_SECONDS = 5  # another bot that trades on the account must not make us list it all the time
 
 
@@ -82,6 +85,7 @@ class ExecutionApp:
     async def _alone(self) -> None:
         """Only one execution acts: wait for the lease. Orders of the one before us were signed before now."""
         await self._bus.hold_lease("execution")
+        await self._bus.serve("cancel-all", self.cancel_all)  # it needs nothing of what is read from here on
         self._core.on_message(i.Starting(id="starting", wall=self._clock.wall()), self._clock.market())
         self._tasks.spawn(self._follow_user_channel(), "user channel")
         self._tasks.spawn(self._every(self._config.account_seconds, i.AccountDue(id="account")), "account due")
@@ -222,15 +226,27 @@ class ExecutionApp:
     async def _cancel(self, venue_order_ids: list[str]) -> set[str]:
         """Those that the venue took. Whether an order is gone, only its own state says."""
         try:
-            refusals = await self._venue.cancel(venue_order_ids)
+            refusals = await self._ask_to_cancel(venue_order_ids)
         except NO_ANSWER as error:
             log.error("cancel failed: %s", error, extra={"event": "venue.cancel"})
-            self.shell.error("cancel")
             return set()
-        self.shell.last_venue_at = self._clock.wall()
         for venue_order_id, reason in refusals.items():
             log.warning("%s not canceled: %s", venue_order_id, reason, extra={"event": "venue.cancel"})
         return set(venue_order_ids) - refusals.keys()
+
+    async def _ask_to_cancel(self, venue_order_ids: list[str]) -> dict[str, str]:
+        """The venue's refusals. Raises NO_ANSWER."""
+        count = self._metrics.cancellations.labels
+        try:
+            refusals = await self._venue.cancel(venue_order_ids)
+        except NO_ANSWER:
+            self.shell.error("cancel")
+            count("no_answer").inc(len(venue_order_ids))
+            raise
+        self.shell.last_venue_at = self._clock.wall()
+        count("refused").inc(len(refusals))
+        count("taken").inc(len(venue_order_ids) - len(refusals))
+        return refusals
 
     async def _read_account(self) -> bool:
         epoch, sequence = self._core.epoch, self.shell.applied
@@ -300,6 +316,42 @@ class ExecutionApp:
         else:
             self.shell.last_venue_at = self._clock.wall()
         self.shell.post(answer)
+
+    # -- the operator
+
+    async def cancel_all(self, body: m.Command) -> m.Reply:
+        """Take every open order of ours off the venue, whatever the trading state is and whoever else is down. Nothing
+        is kept from being placed afterwards: that is what a halt is for."""
+        if not body.reason.strip():
+            reply = m.Reply(ok=False, detail="a reason is required")
+        elif not self._bus.holds_lease:
+            reply = m.Reply(ok=False, detail="this process does not hold the lease: another execution may be at work")
+        else:
+            reply = await self._sweep()
+        level = logging.WARNING if reply.ok else logging.ERROR
+        event = {"event": "execution.cancel_all", "who": body.who, "reason": body.reason}
+        log.log(level, "cancel-all: %s", reply.detail, extra=event)
+        await self._bus.publish(
+            m.Audit(
+                id=m.derive_id("audit", "cancel-all", body.who, self._clock.wall()),
+                producer="execution",
+                at=self._clock.market(),
+                command="cancel-all",
+                who=body.who,
+                reason=body.reason,
+                ok=reply.ok,
+                result=reply.detail,
+            )
+        )
+        return reply
+
+    async def _sweep(self) -> m.Reply:
+        sweep = Sweep(self._venue, self._ask_to_cancel, lambda: self._core.state.orders.values(), self._tasks.sleep)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CANCEL_ALL_SECONDS):
+                await sweep.run()
+        self.shell.post(i.ReconcileDue(id="cancel-all"))  # the books learn of it now, not at the next look
+        return sweep.reply()
 
     # -- for ever
 

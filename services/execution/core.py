@@ -10,39 +10,20 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 import msgspec
-from msgspec import Struct, field
 
 from libs.common import messages as m
 from libs.common.messages import OrderStatus, Reason
 from services.execution import inputs as i
-from services.execution.account import AccountView
+from services.execution.account import AccountView, settled
 from services.execution.config import ExecutionConfig
-from services.execution.orders import (
-    ENDED_BY_VENUE,
-    IN_FLIGHT,
-    OPEN,
-    REFUSED,
-    TRANSITIONS,
-    Order,
-    PendingEdit,
-    signed,
-)
+from services.execution.orders import ENDED_BY_VENUE, IN_FLIGHT, OPEN, TRANSITIONS, Order, PendingEdit
 from services.execution.permission import editable, outdated, sized, unwanted
 from services.execution.questions import Questions
-from services.execution.reconciliation import Watermark, compare
+from services.execution.reconciliation import compare
 from services.execution.settlement import matches, settle, shows_edit, strange_terms
+from services.execution.state import State
 
-CLOSED_KEPT = 200
 RETRY_SECONDS = 1.0
-
-
-class State(Struct):
-    """All that outlives a restart. Everything but `opening` can be rebuilt from the ledger."""
-
-    orders: dict[str, Order] = field(default_factory=dict)
-    positions: dict[str, Decimal] = field(default_factory=dict)
-    opening: dict[str, Decimal] | None = None
-    watermark: Watermark = field(default_factory=Watermark)
 
 
 class ExecutionCore:
@@ -65,6 +46,7 @@ class ExecutionCore:
             m.Verdict: self._on_verdict,
             m.OrderEvent: self._on_event,
             m.Fill: self._on_fill,
+            m.Adjustment: self._on_adjustment,
             m.TradingState: self._on_trading,
             m.Product: self._on_product,
             m.Installation: self._on_installation,
@@ -103,7 +85,10 @@ class ExecutionCore:
     @property
     def busy(self) -> bool:
         orders = (order for order in self.state.orders.values() if not order.terminal)
-        return any(not order.resting or self._questions.of(order).without_news < 2 for order in orders)
+        return any(
+            not order.resting or self._questions.of(order).without_news < 2 or unwanted(order, self.trading)
+            for order in orders
+        )
 
     def dump(self) -> bytes:
         return msgspec.json.encode(self.state)
@@ -134,7 +119,7 @@ class ExecutionCore:
 
     def _begin(self, order: Order, now: datetime) -> list[m.Message]:
         wanted, state = order.order, self.state
-        reason = outdated(self.trading, order.trading_revision, order.expires_at, wanted.reduce_only, now)
+        reason = outdated(self.trading, order.trading_revision, order.expires_at, wanted, now)
         quantity = wanted.quantity
         if reason is None:
             rules = self.rules.get(wanted.product_id)
@@ -163,7 +148,7 @@ class ExecutionCore:
         return self._begin_edit(order, order.edit, now)
 
     def _begin_edit(self, order: Order, edit: PendingEdit, now: datetime) -> list[m.Message]:
-        reason = outdated(self.trading, edit.trading_revision, edit.expires_at, edit.wanted.reduce_only, now)
+        reason = outdated(self.trading, edit.trading_revision, edit.expires_at, edit.wanted, now)
         if reason is None:
             rules = self.rules.get(edit.wanted.product_id)
             reason = editable(order, edit.wanted, self.state.orders.values(), self.state.positions, rules)
@@ -182,7 +167,7 @@ class ExecutionCore:
             self.anomalies += 1
         if order.terminal:
             self._questions.forget(event.client_order_id)
-            self._forget_old(self.state.orders.pop(event.client_order_id))
+            self.state.end(order)
             return [i.FetchAccount(id="account")]
         if event.status is OrderStatus.SUBMITTING:
             if event.client_order_id in self._begun:
@@ -218,22 +203,12 @@ class ExecutionCore:
         ]
 
     def _on_fill(self, fill: m.Fill, now: datetime) -> list[m.Message]:
-        order = self.state.orders.get(fill.client_order_id)
-        if order is None or not order.book(fill):
-            return []
-        held = self.state.positions.get(fill.product_id, Decimal(0))
-        self.state.positions[fill.product_id] = held + signed(fill.side, fill.size)
-        self.epoch += 1
+        self.epoch += self.state.book(fill)
         return []
 
-    def _forget_old(self, ended: Order) -> None:
-        """Ended orders are kept in the order of their ends; those that traded or rested do not give way to refused
-        ones."""
-        self.state.orders[ended.order.client_order_id] = ended
-        for refused in (False, True):
-            of_kind = [k for k, o in self.state.orders.items() if o.terminal and (o.status in REFUSED) is refused]
-            for key in of_kind[:-CLOSED_KEPT]:
-                del self.state.orders[key]
+    def _on_adjustment(self, adjustment: m.Adjustment, now: datetime) -> list[m.Message]:
+        """The drift that it explains is gone once the account is compared anew."""
+        return [i.FetchAccount(id="account")] if self.state.adjust(adjustment) else []
 
     # -- standing facts
 
@@ -456,22 +431,15 @@ class ExecutionCore:
         if self.state.opening is None and not self.state.orders:
             self.state.opening = {currency: b.available + b.hold for currency, b in balances.items()}
             outputs.append(i.StoreOpening(id=self._installation, opening=self.state.opening))
-        still = seen.epoch == self.epoch and all(self._still(order, seen) for order in self.state.orders.values())
         account = self.account.take(
             seen,
             identity=m.derive_id("account", self._installation, now, self.epoch),
-            settled=still,
+            settled=seen.epoch == self.epoch and settled(seen, self.state.orders.values()),
             opening=self.state.opening,
             mark=self.state.watermark,
             now=now,
         )
         return [*outputs, account]
-
-    def _still(self, order: Order, seen: i.AccountSeen) -> bool:
-        """No fill of it can be in the balances that is not in the books: what fills only grows, and the venue counted
-        no more after the balances had been read than we had booked before."""
-        told = seen.resting.get(order.order.client_order_id)
-        return order.terminal or (order.resting and told == order.filled_qty)
 
     @property
     def rests(self) -> bool:

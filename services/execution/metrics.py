@@ -25,6 +25,9 @@ class ExecutionMetrics(ServiceMetrics):
     def __init__(self) -> None:
         super().__init__("execution")
         self.submit_seconds = self.histogram("submit_seconds", "From the request of an order to the venue's answer.")
+        self.cancellations = self.counter("cancellations", "Cancellations asked for, by outcome.", "outcome")
+        for outcome in ("taken", "refused", "no_answer"):
+            self.cancellations.labels(outcome)
 
     def read(self, core: ExecutionCore, venue: VenueClient) -> None:
         """Export the core's state and the venue client's figures at each scrape."""

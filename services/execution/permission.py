@@ -14,13 +14,20 @@ from services.execution.orders import Order
 ZERO = Decimal(0)
 
 
-def forbidden(trading: m.TradingState, reduce_only: bool) -> Reason | None:
-    """What the trading state itself says."""
-    if trading.state is m.Trading.HALTED:
+def forbidden(trading: m.TradingState, wanted: m.ApprovedOrder) -> Reason | None:
+    """What the trading state itself says. A halt with a closing in force lets the orders of that closing out."""
+    if wanted.flatten and not closes(wanted):
+        return Reason.EVALUATION_FAILED
+    if trading.state is m.Trading.HALTED and not (wanted.flatten and trading.flatten):
         return Reason.TRADING_HALTED
-    if trading.state is m.Trading.REDUCING and not reduce_only:
+    if trading.state is m.Trading.REDUCING and not wanted.reduce_only:
         return Reason.TRADING_REDUCING
     return None
+
+
+def closes(wanted: m.ApprovedOrder) -> bool:
+    """It can only sell, only what is held, and at once: what may leave while everything else is stopped."""
+    return wanted.side is Side.SELL and wanted.reduce_only and not wanted.time_in_force.rests
 
 
 def refusal(request: Place | Edit, trading: m.TradingState, now: datetime) -> Reason | None:
@@ -30,7 +37,7 @@ def refusal(request: Place | Edit, trading: m.TradingState, now: datetime) -> Re
     if now > request.expires_at:
         return Reason.APPROVAL_EXPIRED
     order = request.order if isinstance(request, Place) else request.wanted
-    return forbidden(trading, order.reduce_only)
+    return forbidden(trading, order)
 
 
 def overtaken(request: Place | Edit, latest: m.TradingState | None, now: datetime) -> bool:
@@ -42,7 +49,7 @@ def overtaken(request: Place | Edit, latest: m.TradingState | None, now: datetim
 
 
 def outdated(
-    trading: m.TradingState | None, revision: int, expires_at: datetime, reduce_only: bool, now: datetime
+    trading: m.TradingState | None, revision: int, expires_at: datetime, wanted: m.ApprovedOrder, now: datetime
 ) -> Reason | None:
     """Why an approval of that revision holds no more."""
     if trading is None:
@@ -52,7 +59,7 @@ def outdated(
     if now > expires_at:
         return Reason.APPROVAL_EXPIRED
     # Risk may have read a newer state than we have been told: the check before the request reads the stored one.
-    return forbidden(trading, reduce_only) if trading.revision in (0, revision) else None
+    return forbidden(trading, wanted) if trading.revision in (0, revision) else None
 
 
 def closed(wanted: m.ApprovedOrder, rules: m.Product | None) -> Reason | None:
@@ -111,8 +118,11 @@ def editable(
 
 
 def unwanted(order: Order, trading: m.TradingState | None) -> list[m.Message]:
-    """A resting entry has no place in a halt or a reduction: cancel it, again at every look until it is gone."""
-    if trading is None or trading.state is m.Trading.ACTIVE or not order.resting or order.order.side is Side.SELL:
+    """A resting entry has no place in a halt or a reduction, and nothing that rests beside a closing, which needs all
+    that is held: cancel it, again at every look until it is gone."""
+    if trading is None or not order.resting:
+        return []
+    if not trading.flatten and (trading.state is m.Trading.ACTIVE or order.order.side is Side.SELL):
         return []
     key = order.order.client_order_id
     return [Cancel(id=f"cancel-{key}", client_order_id=key, venue_order_id=order.venue_order_id)]

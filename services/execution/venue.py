@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
@@ -17,7 +17,7 @@ from urllib.parse import quote
 from msgspec.structs import replace
 
 from libs.common.clock import Clock
-from libs.common.errors import OutcomeUnknown, PerpsError, Rejected
+from libs.common.errors import OutcomeUnknown, PerpsError, Rejected, Retryable
 from libs.common.messages import TERMINAL, ApprovedOrder, Balance, RateLimits
 from services.execution import answers, parse, parse_account
 from services.execution.auth import Signer
@@ -34,6 +34,7 @@ NO_ORDER_ID = "NO_ORDER_ID"  # our word: an empty id was not sent, because it ma
 ROUNDING = Decimal("1E-6")
 # Not about one order of a batch: the key may not do this at all.
 KEY_REFUSED = ("HTTP_401", "HTTP_403")
+NO_ANSWER = (Retryable, Rejected, OutcomeUnknown)  # to a question: whatever the reason, nothing is known
 # The venue's filter OPEN leaves these out, and they may be cancelled too.
 WAITING = ("PENDING", "QUEUED")
 
@@ -65,6 +66,10 @@ class Venue(Protocol):
 
     async def listing(self, since: datetime) -> Listing:
         """All open orders, and all orders and fills since then (the venue's clock)."""
+        ...
+
+    def orders(self, *, open_only: bool = False, order_ids: Sequence[str] = ()) -> AsyncIterator[list[VenueOrder]]:
+        """Pages of orders: the open ones, or those of these ids."""
         ...
 
     async def cancel(self, venue_order_ids: list[str]) -> dict[str, str]:
@@ -195,10 +200,16 @@ class CoinbaseVenue:
         return Listing(orders=tuple(orders.values()), fills=tuple(fills.values()))
 
     async def orders(
-        self, *, product_id: str = "", open_only: bool = False, since: datetime | None = None
+        self,
+        *,
+        product_id: str = "",
+        open_only: bool = False,
+        since: datetime | None = None,
+        order_ids: Sequence[str] = (),
     ) -> AsyncIterator[list[VenueOrder]]:
         """Pages of orders, newest first; complete only when the iteration ends without an error."""
         params = [("product_ids", product_id)] if product_id else []
+        params += [("order_ids", order_id) for order_id in order_ids]
         if since is not None:
             params.append(("start_date", rfc3339(since)))
         read = partial(parse.parse_orders, count=self._rest.count)

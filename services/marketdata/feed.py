@@ -93,6 +93,8 @@ class Line:
             price_time=frame.timestamp if moved or before is None else before.price_time,
             sequence=frame.sequence,
             received_at=received_at,
+            bid_size=ticker.bid_size,
+            ask_size=ticker.ask_size,
         )
         return self.mark
 

@@ -31,12 +31,15 @@ Time = Annotated[datetime, Meta(tz=True)]
 
 
 class Ticker(Struct, frozen=True):
-    """Best prices of one product; zero where the venue named none."""
+    """Best prices of one product; zero where the venue named none. Sizes in the base currency, None where it named
+    none."""
 
     product_id: str
     price: Decimal
     bid: Decimal
     ask: Decimal
+    bid_size: Decimal | None = None
+    ask_size: Decimal | None = None
 
 
 class Trade(Struct, frozen=True):
@@ -113,6 +116,8 @@ class _TickerLine(Struct, frozen=True):
     price: str = ""
     best_bid: str = ""
     best_ask: str = ""
+    best_bid_quantity: str | None = None
+    best_ask_quantity: str | None = None
 
 
 class _Tickers(Struct, frozen=True):
@@ -178,9 +183,18 @@ def parse_frame(data: bytes | str) -> Frame:
 
 
 def _read_tickers(raw: Raw) -> Tickers:
-    lines = _tickers.decode(raw).tickers
-    return Tickers(
-        tuple(Ticker(t.product_id, _number(t.price), _number(t.best_bid), _number(t.best_ask)) for t in lines)
+    return Tickers(tuple(map(_ticker, _tickers.decode(raw).tickers)))
+
+
+def _ticker(line: _TickerLine) -> Ticker:
+    bid_size, ask_size = _number(line.best_bid_quantity or ""), _number(line.best_ask_quantity or "")
+    return Ticker(
+        product_id=line.product_id,
+        price=_number(line.price),
+        bid=_number(line.best_bid),
+        ask=_number(line.best_ask),
+        bid_size=bid_size or None,  # a best price with nothing behind it says nothing
+        ask_size=ask_size or None,
     )
 
 

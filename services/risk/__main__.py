@@ -20,7 +20,7 @@ def check(settings: Settings) -> RiskConfig:
     if strangers := sorted(set(config.position_notional_max_by_product) - set(settings.market.products)):
         place = f"profile {settings.profile}, [risk]: position_notional_max_by_product"
         raise BadConfig(f"{place} names {strangers[0]}, which is not traded")
-    return config
+    return config.for_replay(settings.market.candle_seconds) if settings.market.replay else config
 
 
 async def build(context: Context) -> Parts:

@@ -13,19 +13,21 @@ from libs.common.clock import Clock, Tasks
 from libs.common.errors import Conflict
 from libs.common.shell import Inputs, Shell, trading_state
 from libs.common.subjects import STATE_BUCKET, TRADING_KEY
+from services.risk.adjust import AdjustmentAsked
 from services.risk.core import RiskCore
 from services.risk.metrics import RiskMetrics
 from services.risk.operator import OrderAsked
-from services.risk.trading import Action, GuardOutcome, OperatorCommand, Outcome
+from services.risk.trading import Action, GuardOutcome, OperatorCommand
 
 log = logging.getLogger(__name__)
 INPUTS = Inputs(kinds=(m.Signal, m.Mark, m.FeedState, m.Product, m.Account), ledger=True, trading=True)
-LEVELS = {Outcome.OK: logging.INFO, Outcome.BREACH: logging.CRITICAL}  # of the others: WARNING
+LOG_LEVELS = {m.GuardLevel.OK: logging.INFO, m.GuardLevel.HALT: logging.CRITICAL}  # of the others: WARNING
+Asked = OperatorCommand | OrderAsked | AdjustmentAsked
 
 
 class RiskShell(Shell):
-    """The shell of risk. `perps.control.risk.halt|resume|reduce-only|order` are answered when their result is durable:
-    the trading state is stored, the verdict is in the ledger."""
+    """The shell of risk. `perps.control.risk.halt|resume|reduce-only|flatten|order|adjust` are answered when their
+    result is durable: the trading state is stored, the verdict or the adjustment is in the ledger."""
 
     def __init__(
         self, profile: str, core: RiskCore, *, bus: Bus, clock: Clock, tasks: Tasks, metrics: RiskMetrics
@@ -52,6 +54,7 @@ class RiskShell(Shell):
         for action in Action:
             await self.bus.serve(action.replace("_", "-"), partial(self.command, action))
         await self.bus.serve("order", self.order)
+        await self.bus.serve("adjust", self.adjust)
         await super().run()
 
     async def command(self, action: Action, body: m.Command) -> m.Reply:
@@ -67,11 +70,18 @@ class RiskShell(Shell):
             OrderAsked(id=self._next_id(), at=self.clock.market(), request=body.order, reason=body.reason, who=body.who)
         )
 
+    async def adjust(self, body: m.Command) -> m.Reply:
+        """`data` holds what was counted: adjustment_id, flow_<currency>, and of a trade product_id, size, price."""
+        asked = AdjustmentAsked(
+            id=self._next_id(), at=self.clock.market(), request=body.adjustment, reason=body.reason, who=body.who
+        )
+        return await self._answered(asked)
+
     def _next_id(self) -> str:
         self._commands += 1
         return m.derive_id("command", self.clock.wall(), self._commands)
 
-    async def _answered(self, asked: OperatorCommand | OrderAsked) -> m.Reply:
+    async def _answered(self, asked: Asked) -> m.Reply:
         """Ask the core, and answer once what it decided is stored."""
         await self.ask(asked)
         return self._risk.replies.pop(asked.id)
@@ -88,10 +98,10 @@ class RiskShell(Shell):
             case m.TradingState():
                 return [await self._store(message)]
             case GuardOutcome():
-                self._guard_outcomes.labels(message.guard, message.outcome).inc()
-                level = LEVELS.get(message.outcome, logging.WARNING)
-                event = {"event": f"risk.guards.{message.guard}.{message.outcome}"}
-                log.log(level, "%s: %s %s", message.guard, message.outcome, message.detail, extra=event)
+                self._guard_outcomes.labels(message.guard, message.level).inc()
+                level = LOG_LEVELS.get(message.level, logging.WARNING)
+                event = {"event": f"risk.guards.{message.guard}.{message.level}"}
+                log.log(level, "%s: %s %s", message.guard, message.level, message.detail, extra=event)
             case _:
                 raise AssertionError(f"no one performs {type(message).__name__}")
         return []
@@ -112,5 +122,7 @@ class RiskShell(Shell):
         await self.bus.publish(stored)
         level = logging.CRITICAL if stored.state is m.Trading.HALTED else logging.WARNING
         event = {"event": f"risk.trading.{stored.state}", "who": stored.who, "revision": revision}
+        if stored.flatten:
+            event["flatten"] = stored.flatten
         log.log(level, "trading is %s: %s (%s)", stored.state, stored.reason, stored.who, extra=event)
         return stored

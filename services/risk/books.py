@@ -13,7 +13,7 @@ from decimal import Context, Decimal
 
 from msgspec import Struct, field
 
-from libs.common.messages import EPOCH, Fill, Mark, Position, Product, Side
+from libs.common.messages import EPOCH, Adjustment, Baseline, Fill, Mark, Position, Product, Side
 
 ZERO = Decimal(0)
 # Sums of years with the venue's 16 decimals stay below this; the default of 28 digits would round one day.
@@ -101,7 +101,11 @@ class Worth(Struct, frozen=True):
     value: Decimal  # short positions are negative
     exposure: Decimal
     unrealized: Decimal
-    daily_loss: Decimal  # since 00:00 UTC, fees included; deposits and withdrawals never enter
+    day_result: Decimal  # since 00:00 UTC, fees included; deposits and withdrawals never enter
+
+    @property
+    def daily_loss(self) -> Decimal:
+        return max(ZERO, -self.day_result)
 
 
 class Books(Struct):
@@ -138,6 +142,19 @@ class Books(Struct):
         holding.see(fill.price, fill.trade_time, self.midnight)
         return True
 
+    def adjust(self, adjustment: Adjustment) -> None:
+        """Book what an operator says of a position: like a fill without a fee, of today."""
+        holding = self.holdings.setdefault(adjustment.product_id, Holding())
+        size, price = adjustment.size, adjustment.price
+        holding.trade(size, price, ZERO, size * price)
+        holding.see(price, adjustment.at, self.midnight)
+
+    def start_day(self, baseline: Baseline) -> None:
+        """Take the prices of midnight as they were written down, where it is that of the present day."""
+        for product_id, price in baseline.prices.items() if baseline.midnight == self.midnight else ():
+            if product_id in self.holdings:
+                self.holdings[product_id].day_price = price
+
     def see(self, product_id: str, price: Decimal, at: datetime) -> None:
         """Remember the price of what is held, for midnight."""
         if product_id in self.holdings:
@@ -157,5 +174,5 @@ class Books(Struct):
             value=sum((h.quantity * price for h, price in priced), ZERO),
             exposure=sum((abs(h.quantity) * price for h, price in priced), ZERO),
             unrealized=sum((h.quantity * price - h.cost for h, price in priced), ZERO),
-            daily_loss=max(ZERO, -sum((h.day_result(price) for h, price in priced), ZERO)),
+            day_result=sum((h.day_result(price) for h, price in priced), ZERO),
         )

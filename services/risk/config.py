@@ -12,6 +12,13 @@ from msgspec import Struct, field
 
 BPS = Decimal(10_000)
 PERCENT = Decimal(100)
+RETURNS_MIN = 10  # of which a volatility is made
+ERRORS_MAX = 1000  # orders without an outcome that are remembered
+
+
+def _above_zero(name: str, value: Decimal | float) -> None:
+    if not (isfinite(value) and value > 0):
+        raise ValueError(f"{name} must be a finite number > 0, it is {value}")
 
 
 class HaltPositions(StrEnum):
@@ -29,11 +36,9 @@ class Steps(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     halt: Decimal | None = None
 
     def __post_init__(self) -> None:
-        for name in self.__struct_fields__:
-            value = getattr(self, name)
-            if value is not None and not (isfinite(value) and value > 0):
-                raise ValueError(f"{name} must be a finite number > 0, it is {value}")
         given = [(name, value) for name in ("warn", "reduce", "halt") if (value := getattr(self, name)) is not None]
+        for name, value in given:
+            _above_zero(name, value)
         for (low, below), (high, above) in pairwise(given):
             if below >= above:
                 raise ValueError(f"{low} must be below {high}, they are {below} and {above}")
@@ -57,6 +62,17 @@ class Volatility(Steps, frozen=True, kw_only=True, forbid_unknown_fields=True):
     sample_seconds: float  # market time between two prices
     window: int  # returns
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _above_zero("sample_seconds", self.sample_seconds)
+        if self.window < RETURNS_MIN:
+            raise ValueError(f"window must be at least {RETURNS_MIN}, it is {self.window}")
+
+    @property
+    def returns_min(self) -> int:
+        """Fewer tell nothing."""
+        return max(RETURNS_MIN, self.window // 2)
+
 
 class MarkStaleness(Steps, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Seconds of market time. `reduce` closes the product to entries, and not all trading."""
@@ -64,11 +80,23 @@ class MarkStaleness(Steps, frozen=True, kw_only=True, forbid_unknown_fields=True
     reduce: Decimal  # here it must be given
     recover_seconds: float  # without a doubt about feed and mark, before the product takes entries again
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (isfinite(self.recover_seconds) and self.recover_seconds >= 0):
+            raise ValueError(f"recover_seconds must be a finite number >= 0, it is {self.recover_seconds}")
+
 
 class OrderErrors(Steps, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Orders of unknown outcome, unreachable venue or rejected, within the window."""
 
     window_seconds: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _above_zero("window_seconds", self.window_seconds)
+        for name in ("warn", "reduce", "halt"):
+            if (value := getattr(self, name)) is not None and value > ERRORS_MAX:
+                raise ValueError(f"{name} must be at most {ERRORS_MAX}, as many are remembered; it is {value}")
 
 
 class PositionDrift(Steps, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -119,8 +147,7 @@ class RiskConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         own = {f"position_notional_max_by_product of {p}": v for p, v in self.position_notional_max_by_product.items()}
         for name, value in ({name: getattr(self, name) for name in LIMITS} | own).items():
-            if not (isfinite(value) and value > 0):
-                raise ValueError(f"{name} must be a finite number > 0, it is {value}")
+            _above_zero(name, value)
         if not 0 < self.port < 65536:
             raise ValueError(f"port must be between 1 and 65535, it is {self.port}")
         if not self.host:

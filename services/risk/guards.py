@@ -5,14 +5,38 @@ The figures rest on facts and marks alone. What outlives a restart is in `Watch`
 
 from __future__ import annotations
 
-from datetime import datetime
-from decimal import Decimal
+import math
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from decimal import ROUND_DOWN, Decimal
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
 
 from libs.common import messages as m
-from services.risk.config import Guards
+from libs.common.messages import Guard, GuardFigure, GuardLevel, OrderStatus
+from services.risk.books import ZERO, currencies
+from services.risk.config import ERRORS_MAX, Guards, RiskConfig, Steps, Volatility
 from services.risk.knowledge import Knowledge
+
+if TYPE_CHECKING:
+    from services.risk.state import State
+
+# They count from the operator's last look, so a resume ends them: none of them would fall again by waiting alone.
+REBASED = frozenset({Guard.DRAWDOWN, Guard.ORDER_ERRORS, Guard.REJECTIONS})
+# Their `reduce` closes the product to entries (`Watch.degraded`) and leaves the others trading.
+PER_PRODUCT = frozenset({Guard.MARK_STALENESS})
+
+YEAR_SECONDS = 365 * 86_400
+MICROSECOND = timedelta(microseconds=1)
+SHARES = Decimal("1E-6")  # what is published of a part; rounded down, so that no step is reached before its time
+BEYOND = Decimal(1_000_000)  # a part of nothing: above any step, since the bus carries no infinity
+SEVERITY = tuple(GuardLevel)
+TAKEN = (OrderStatus.ACCEPTED, OrderStatus.PARTIALLY_FILLED, OrderStatus.FILLED)
+# Execution's word: the venue has never seen it. Nobody has rejected it, and as UNKNOWN it is counted already.
+NEVER_ARRIVED = "never_arrived"
+NO_OPENING = "the opening balances are not known"
 
 
 class Degraded(Struct):
@@ -24,32 +48,253 @@ class Degraded(Struct):
 
 class Watch(Struct):
     """`errors` are the times of the latest orders without an outcome; `rejections` those of the venue in a row;
-    `samples` (time, mid) per product, the oldest first."""
+    `samples` (time, mid) per product, the oldest first; `marked` the time of each product's last mark."""
 
     peak_equity: Decimal | None = None
     rejections: int = 0
     errors: list[datetime] = field(default_factory=list)
     samples: dict[str, list[tuple[datetime, Decimal]]] = field(default_factory=dict)
     degraded: dict[str, Degraded] = field(default_factory=dict)
+    marked: dict[str, datetime] = field(default_factory=dict)
 
     def on_mark(self, mark: m.Mark, config: Guards) -> None:
-        """Sample the price."""
+        """Sample the price. After a gap that nobody has looked into, of a replay or of our own absence, the product is
+        degraded like after one that was seen."""
+        before = self.marked.get(mark.product_id)
+        if before is not None and mark.at <= before:
+            return
+        self.marked[mark.product_id] = mark.at
+        if before is not None and _seconds(mark.at - before) >= config.mark_staleness.reduce:
+            self.degraded[mark.product_id] = Degraded(_unmarked(config))
+        samples = self.samples.setdefault(mark.product_id, [])
+        if not samples or (mark.at - samples[-1][0]).total_seconds() >= config.volatility.sample_seconds:
+            samples.append((mark.at, mark.mid))
+            del samples[: -config.volatility.window - 1]
 
     def on_order(self, event: m.OrderEvent) -> None:
         """A new step of an order; the caller tells each once."""
+        unreachable = event.status is OrderStatus.DENIED and event.reason == m.Reason.VENUE_UNREACHABLE
+        rejected = event.status is OrderStatus.REJECTED and event.reason != NEVER_ARRIVED
+        if unreachable or rejected or event.status is OrderStatus.UNKNOWN:
+            self.errors = [*self.errors, event.at][-ERRORS_MAX:]
+        if rejected:
+            self.rejections += 1
+        elif event.status in TAKEN:
+            self.rejections = 0
 
     def on_equity(self, equity: Decimal) -> None:
         """Raise the peak."""
+        self.peak_equity = equity if self.peak_equity is None else max(self.peak_equity, equity)
 
     def rebase(self, peak: Decimal | None) -> None:
         """An operator has looked: measure from here on."""
+        self.peak_equity, self.rejections, self.errors = peak, 0, []
 
     def look(self, known: Knowledge, now: datetime, config: Guards) -> None:
-        """Whether each product's feed and mark are sound."""
+        """Whether each product's feed and mark are sound.
+
+        Degraded: the feed is not live, or age of the mark >= `reduce`. Sound again: a mark of an age < `warn` (where
+        none is given, < `reduce`) for `recover_seconds` without a break. What has no mark yet is not degraded by that
+        alone, since nothing was lost and the rules refuse it; but it is not sound either.
+        """
+        steps = config.mark_staleness
+        self.degraded = {product: found for product, found in self.degraded.items() if product in known.products}
+        for product_id in known.products:
+            feed, mark = known.feeds.get(product_id), known.marks.get(product_id)
+            age = None if mark is None else _seconds(now - mark.at)
+            if feed is not None and feed.state is not m.Feed.LIVE:
+                self.degraded[product_id] = Degraded(f"feed {feed.state}: {feed.reason}")
+            elif age is not None and age >= steps.reduce:
+                self.degraded[product_id] = Degraded(_unmarked(config))
+            elif found := self.degraded.get(product_id):
+                sound = age is not None and age < (steps.warn or steps.reduce)
+                found.sound_since = (found.sound_since or now) if sound else None
+                if found.sound_since and (now - found.sound_since).total_seconds() >= steps.recover_seconds:
+                    del self.degraded[product_id]
 
 
 class Measure(Struct, frozen=True):
-    """What one guard measures now; None where it cannot be told."""
+    """What one guard measures now; None where it cannot be told. `at_least` holds whatever the steps say."""
 
     value: Decimal | None
     detail: str = ""
+    at_least: GuardLevel = GuardLevel.OK
+
+
+# -- what each guard measures
+
+
+def _daily_loss(config: RiskConfig, state: State, known: Knowledge, now: datetime) -> Measure:
+    """Part of the limit that is lost since 00:00 UTC."""
+    worth, limit = state.books.worth(known.prices), state.daily_loss_limit(config, known)
+    if worth is None:
+        return _without_marks(state, known)
+    if limit is None:
+        return Measure(None, NO_OPENING)
+    detail = f"daily_loss={_plain(worth.daily_loss)} limit={_plain(limit)}"
+    return Measure(_share(worth.daily_loss, limit), detail)
+
+
+def _drawdown(config: RiskConfig, state: State, known: Knowledge, now: datetime) -> Measure:
+    """Part of the highest equity that is lost."""
+    equity, peak = state.equity(known), state.watch.peak_equity
+    if state.books.unmarked(known.prices):
+        return _without_marks(state, known)
+    if equity is None:
+        return Measure(None, NO_OPENING)
+    if peak is None or peak <= 0:
+        return Measure(None, "there has been no equity yet")
+    return Measure(_share(max(ZERO, peak - equity), peak), f"equity={_plain(equity)} peak={_plain(peak)}")
+
+
+def _volatility(config: RiskConfig, state: State, known: Knowledge, now: datetime) -> Measure:
+    """Realised volatility per year of the product with the highest."""
+    found = {p: realized(state.watch.samples.get(p, []), config.guards.volatility) for p in known.products}
+    figures = {product: figure for product, figure in found.items() if figure is not None}
+    if not figures:
+        return Measure(None, "not enough samples")
+    worst = max(figures, key=figures.__getitem__)
+    return Measure(Decimal(f"{figures[worst]:.4f}"), worst)
+
+
+def _mark_staleness(config: RiskConfig, state: State, known: Knowledge, now: datetime) -> Measure:
+    """Seconds since the venue last confirmed a price, of the product where that is longest ago."""
+    ages = {product: _seconds(now - known.marks[product].at) for product in known.products if product in known.marks}
+    missing = ", ".join(product for product in known.products if product not in ages)
+    without = f"no mark of {missing}" if missing else ""
+    if not ages:
+        return Measure(None, without)
+    oldest = max(ages, key=ages.__getitem__)
+    return Measure(max(ZERO, ages[oldest]), f"{oldest}; {without}" if without else oldest)
+
+
+def _concentration(config: RiskConfig, state: State, known: Knowledge, now: datetime) -> Measure:
+    """The largest position as a part of equity; without equity, it is beyond every step."""
+    held = {product: abs(holding.quantity) for product, holding in state.books.holdings.items() if holding.quantity}
+    if not held:
+        return Measure(ZERO)
+    if held.keys() - known.prices.keys():
+        return _without_marks(state, known)
+    equity = state.equity(known)
+    if equity is None:
+        return Measure(None, NO_OPENING)
+    values = {product: quantity * known.prices[product] for product, quantity in held.items()}
+    largest = max(values, key=values.__getitem__)
+    detail = f"{largest} value={_plain(values[largest])} equity={_plain(equity)}"
+    return Measure(_share(values[largest], equity) if equity > 0 else BEYOND, detail)
+
+
+def _order_errors(config: RiskConfig, state: State, known: Knowledge, now: datetime) -> Measure:
+    """Errors within the window; the one exactly that long ago is not among them."""
+    window = timedelta(seconds=config.guards.order_errors.window_seconds)
+    return Measure(Decimal(sum(now - at < window for at in state.watch.errors)))
+
+
+def _rejections(config: RiskConfig, state: State, known: Knowledge, now: datetime) -> Measure:
+    """Orders that the venue has rejected in a row."""
+    return Measure(Decimal(state.watch.rejections))
+
+
+def _position_drift(config: RiskConfig, state: State, known: Knowledge, now: datetime) -> Measure:
+    """What venue and books differ by, in the quote currency: of what has no price the least that it can be, nothing."""
+    if state.drift is None:
+        return Measure(None, "the books were not compared with the venue yet")
+    if not state.drift:
+        return Measure(ZERO)
+    prices = {known.quote_currency: Decimal(1)}
+    for product_id, price in known.prices.items():
+        base, quote = currencies(product_id)
+        if quote == known.quote_currency:
+            prices[base] = price
+    values = [abs(drift) * prices[currency] for currency, drift in state.drift.items() if currency in prices]
+    parts = [f"drift_{currency}={_plain(drift)}" for currency, drift in state.drift.items()]
+    parts += [f"no mark of {currency}" for currency in state.drift if currency not in prices]
+    return Measure(sum(values, ZERO) if values else None, " ".join(parts), GuardLevel.REDUCE)
+
+
+MEASURES: dict[Guard, Callable[[RiskConfig, State, Knowledge, datetime], Measure]] = {
+    Guard.DAILY_LOSS: _daily_loss,
+    Guard.DRAWDOWN: _drawdown,
+    Guard.VOLATILITY: _volatility,
+    Guard.MARK_STALENESS: _mark_staleness,
+    Guard.CONCENTRATION: _concentration,
+    Guard.ORDER_ERRORS: _order_errors,
+    Guard.REJECTIONS: _rejections,
+    Guard.POSITION_DRIFT: _position_drift,
+}
+
+
+# -- what follows from it
+
+
+def measures(config: RiskConfig, state: State, known: Knowledge, now: datetime) -> dict[Guard, Measure]:
+    return {guard: measure(config, state, known, now) for guard, measure in MEASURES.items()}
+
+
+def steps_of(config: RiskConfig, guard: Guard) -> Steps:
+    steps: Steps = getattr(config.guards, guard.value)
+    return steps
+
+
+def level(measure: Measure, steps: Steps) -> GuardLevel:
+    """The worst level whose step is given and reached: value >= step."""
+    return max(_reached(measure.value, steps), measure.at_least, key=SEVERITY.index)
+
+
+def figures(config: RiskConfig, state: State, known: Knowledge, now: datetime) -> dict[Guard, GuardFigure]:
+    """Every guard, in the order of the table."""
+    found = {}
+    for guard, measure in measures(config, state, known, now).items():
+        steps = steps_of(config, guard)
+        found[guard] = GuardFigure(
+            level=level(measure, steps),
+            value=measure.value,
+            warn=steps.warn,
+            reduce=steps.reduce,
+            halt=steps.halt,
+            detail=measure.detail,
+        )
+    return found
+
+
+def _reached(value: Decimal | None, steps: Steps) -> GuardLevel:
+    if value is None:
+        return GuardLevel.UNKNOWN
+    ladder = ((steps.halt, GuardLevel.HALT), (steps.reduce, GuardLevel.REDUCE), (steps.warn, GuardLevel.WARNING))
+    return next((name for step, name in ladder if step is not None and value >= step), GuardLevel.OK)
+
+
+def realized(samples: list[tuple[datetime, Decimal]], config: Volatility) -> float | None:
+    """Volatility per year, whatever the spacing of the samples: a return over t seconds counts t seconds. None with too
+    few returns. A gap longer than the window counts as long as there is too little after it: hours at one price must
+    not dilute what has happened since. A float: this figure is no money."""
+    need = config.returns_min
+    longest = config.window * config.sample_seconds
+    spans = [(later[0] - earlier[0]).total_seconds() for earlier, later in pairwise(samples)]
+    after_gap = next((place for place in range(len(spans), 0, -1) if spans[place - 1] > longest), 0)
+    begin = after_gap if len(spans) - after_gap >= need else 0
+    if len(spans) - begin < need:
+        return None
+    prices = [float(mid) for _, mid in samples[begin:]]
+    squares = sum(math.log(later / earlier) ** 2 for earlier, later in pairwise(prices))
+    return math.sqrt(squares / sum(spans[begin:]) * YEAR_SECONDS)
+
+
+def _without_marks(state: State, known: Knowledge) -> Measure:
+    return Measure(None, f"a mark of what is held is missing: {', '.join(state.books.unmarked(known.prices))}")
+
+
+def _unmarked(config: Guards) -> str:
+    return f"no mark for {_plain(config.mark_staleness.reduce)} seconds"
+
+
+def _share(part: Decimal, whole: Decimal) -> Decimal:
+    return min(part / whole, BEYOND).quantize(SHARES, ROUND_DOWN)
+
+
+def _seconds(span: timedelta) -> Decimal:
+    return Decimal(span // MICROSECOND).scaleb(-6)
+
+
+def _plain(value: Decimal) -> str:
+    return f"{value.normalize():f}"

@@ -56,7 +56,7 @@ class Context(Struct, frozen=True):
     known: Knowledge
     state: State
     operator: bool = False  # risk has made the signal of an operator's request, or for a closing
-    closing: bool = False  # it closes a position for `flatten`
+    closing: bool = False  # risk closes a position by it, for `flatten`
 
     @property
     def entry(self) -> bool:
@@ -76,15 +76,31 @@ class Context(Struct, frozen=True):
         return need(self.known.marks.get(product_id), Reason.MARK_UNKNOWN, f"no mark of {product_id}")
 
     @property
+    def without_mark(self) -> bool:
+        """A closing goes on without a mark, and then nothing is worth anything to it. All else needs one."""
+        return self.closing and self.signal.product_id not in self.known.marks
+
+    @property
     def account(self) -> m.Account:
         return need(self.known.account, Reason.ACCOUNT_UNKNOWN, "no account snapshot")
 
     @property
     def worth(self) -> Worth:
-        """Figures over all positions, which need the mark of each."""
+        """Figures over all positions, which need the mark of each, and a fresh one."""
         books, prices = self.state.books, self.known.prices
         unmarked = ", ".join(books.unmarked(prices))
-        return need(books.worth(prices), Reason.MARK_UNKNOWN, f"no mark of {unmarked}, which is held")
+        worth = need(books.worth(prices), Reason.MARK_UNKNOWN, f"no mark of {unmarked}, which is held")
+        self.need_fresh_marks(*books.holdings)
+        return worth
+
+    def need_fresh_marks(self, *products: str) -> None:
+        """What is held counts at its mark, and at none that is older than where the guard stops the product."""
+        limit = self.config.guards.mark_staleness.reduce
+        for product_id in products:
+            holding, mark = self.state.books.holdings.get(product_id), self.known.marks.get(product_id)
+            age = (self.now - mark.at).total_seconds() if mark else 0
+            if holding is not None and holding.quantity and age > limit:
+                raise Missing(Reason.MARK_STALE, f"the mark of {product_id}, which is held, is {age:.3f} s old")
 
     @property
     def held(self) -> Decimal:
@@ -128,7 +144,18 @@ class Context(Struct, frozen=True):
             cheapest = self.mark.bid * (1 - self.config.price_deviation_bps_max / BPS)
             return floor_to(self.quote_size / cheapest, self.product.base_increment)
         asked = floor_to(self.signal.quantity, self.product.base_increment)
-        return asked if self.entry else min(asked, self.free)
+        if self.entry:
+            return asked
+        return min(asked, self.free, self._at_once) if self.closing else min(asked, self.free)
+
+    @property
+    def _at_once(self) -> Decimal:
+        """The most that the venue takes in one order: a closing sells the rest with the next."""
+        product = self.product
+        largest = product.base_max_size
+        if not self.without_mark:
+            largest = min(largest, product.quote_max_size / self.touch_price)
+        return floor_to(largest, product.base_increment)
 
     def _price(self, asked: Decimal | None) -> Decimal | None:
         """Rounded to the side that gives us no worse price than was asked for."""
@@ -208,4 +235,5 @@ class Context(Struct, frozen=True):
             stop_direction=self.stop_direction,
             post_only=signal.post_only,
             end_time=signal.end_time,
+            flatten=self.closing,
         )

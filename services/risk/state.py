@@ -7,8 +7,21 @@ from decimal import Decimal
 
 from msgspec import Struct, field
 
-from libs.common.messages import TERMINAL, ApprovedOrder, Fill, OrderEvent, OrderStatus, Reason, Side, Verdict
+from libs.common.messages import (
+    EPOCH,
+    TERMINAL,
+    Adjustment,
+    ApprovedOrder,
+    Baseline,
+    Fill,
+    OrderEvent,
+    OrderStatus,
+    Reason,
+    Side,
+    Verdict,
+)
 from services.risk.books import ZERO, Books, currencies, share
+from services.risk.config import PERCENT, RiskConfig
 from services.risk.guards import Watch
 from services.risk.knowledge import Knowledge
 
@@ -118,9 +131,20 @@ class OpenOrder(Struct):
             self.edit_id, self.wanted, self.wanted_reserved = "", None, ZERO
 
 
+class Closing(Struct):
+    """How far `flatten` has come with one product."""
+
+    flatten: str
+    attempts: int = 0
+    sold: Decimal = ZERO
+    at: datetime = EPOCH  # of the last answer or end
+    detail: str = ""  # why the last attempt sold nothing, or not all
+
+
 class State(Struct, forbid_unknown_fields=True):
     """`orders` are the open ones by client order id; `drift` is venue less books, of the currencies that differ, and
-    None until they were compared. Another version's snapshot is refused: the ledger has everything."""
+    None until they were compared; `flows` is what operators say was paid in and out, per currency. Another version's
+    snapshot is refused: the ledger has everything."""
 
     books: Books = field(default_factory=Books)
     orders: dict[str, OpenOrder] = field(default_factory=dict)
@@ -129,26 +153,68 @@ class State(Struct, forbid_unknown_fields=True):
     moved_at: datetime | None = None  # the latest order event or fill, by execution's clock
     ledger_sequence: int = 0
     watch: Watch = field(default_factory=Watch)
+    flows: dict[str, Decimal] = field(default_factory=dict)
+    adjusted: dict[str, str] = field(default_factory=dict)  # ids of adjustments by request id, for ever
+    closings: dict[str, Closing] = field(default_factory=dict)  # by product, of the last flatten
+    day_begun: datetime = EPOCH  # midnight of the last baseline
+    resumed_at: datetime | None = None
 
     def answer(self, verdict: Verdict) -> None:
         order = verdict.order
-        if not self.answers.add(verdict) or order is None:
+        if not self.answers.add(verdict):
+            return
+        if verdict.flatten:
+            self._attempted(verdict)
+        if order is None:
             return
         if not verdict.edits:
             self.orders[order.client_order_id] = OpenOrder(order, verdict.reserved, verdict.operator)
         elif edited := self.orders.get(order.client_order_id):
             edited.edit(verdict.signal_id, order, verdict.reserved)
 
+    def _attempted(self, verdict: Verdict) -> None:
+        known = self.closings.get(verdict.product_id)
+        if known is None or known.flatten != verdict.flatten:
+            known = self.closings[verdict.product_id] = Closing(verdict.flatten)
+        known.attempts, known.at = known.attempts + 1, verdict.at
+        known.detail = "" if verdict.order else f"{verdict.reason}: {verdict.detail}"
+
     def move(self, fact: OrderEvent | Fill) -> None:
         order = self.orders.get(fact.client_order_id)
+        closing = self.closings.get(fact.product_id) if order is not None and order.order.flatten else None
         if isinstance(fact, Fill):
             if self.books.book(fact) and order is not None:
                 order.book(fact)
+                if closing is not None:
+                    closing.sold += fact.size
         elif order is not None and fact.revision > order.revision:
             order.step(fact)
+            self.watch.on_order(fact)
+            if closing is not None and fact.status in TERMINAL:
+                closing.at, closing.detail = fact.at, f"{fact.status}: {fact.reason}"
         if order is not None and order.final is not None and not order.outstanding:
             del self.orders[fact.client_order_id]
         self.moved_at = max(fact.at, self.moved_at or fact.at)
+
+    def adjust(self, adjustment: Adjustment, quote_currency: str) -> None:
+        """Take what an operator says of the account, once. What is paid in is no gain, and paid out no drawdown."""
+        if adjustment.request_id in self.adjusted:
+            return
+        self.adjusted[adjustment.request_id] = adjustment.id
+        for currency, flow in adjustment.flows.items():
+            self.flows[currency] = self.flows.get(currency, ZERO) + flow
+        if adjustment.size:
+            self.books.adjust(adjustment)
+        if self.watch.peak_equity is not None:
+            self.watch.peak_equity += adjustment.flows.get(quote_currency, ZERO)
+
+    def start_day(self, baseline: Baseline) -> None:
+        if baseline.midnight <= self.day_begun:
+            return
+        self.day_begun = baseline.midnight
+        self.books.start_day(baseline)
+        if baseline.peak_equity is not None:
+            self.watch.on_equity(baseline.peak_equity)
 
     def selling(self, product_id: str) -> Decimal:
         """Base currency that open sells may still take."""
@@ -183,12 +249,33 @@ class State(Struct, forbid_unknown_fields=True):
         if known.opening is None:
             return {}
         found = {currency: known.opening.get(currency, ZERO) for currency in known.currencies}
+
+        def add(currency: str, flow: Decimal, opening: dict[str, Decimal] = known.opening) -> None:
+            found[currency] = found.get(currency, opening.get(currency, ZERO)) + flow
+
         for product_id, holding in self.books.holdings.items():
-            for currency, flow in zip(currencies(product_id), (holding.quantity, holding.cash), strict=True):
-                found[currency] = found.get(currency, known.opening.get(currency, ZERO)) + flow
+            base, quote = currencies(product_id)
+            add(base, holding.quantity)
+            add(quote, holding.cash)
+        for currency, flow in self.flows.items():
+            add(currency, flow)
         return dict(sorted(found.items()))
 
     def equity(self, known: Knowledge) -> Decimal | None:
         """Cash in the quote currency and our positions at the marks; what was there before us is not ours."""
         worth, cash = self.books.worth(known.prices), self.balances(known).get(known.quote_currency)
         return None if worth is None or cash is None else cash + worth.value
+
+    def equity_day_start(self, known: Knowledge) -> Decimal | None:
+        """Equity at 00:00 UTC at the prices of then, with what was paid in or out since."""
+        worth, equity = self.books.worth(known.prices), self.equity(known)
+        return None if worth is None or equity is None else equity - worth.day_result
+
+    def daily_loss_limit(self, config: RiskConfig, known: Knowledge) -> Decimal | None:
+        """Quote currency; None where the percentage cannot be told. With nothing at the start of the day the amount
+        alone is the limit."""
+        start = self.equity_day_start(known)
+        if start is None:
+            return None
+        share_of_start = start * config.daily_loss_percent_max / PERCENT
+        return min(config.daily_loss_limit, share_of_start) if start > 0 else config.daily_loss_limit

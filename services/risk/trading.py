@@ -1,28 +1,25 @@
-"""The switch: active, reducing, halted. Who may move it where, what holds while a change is being stored, and the
-guards that are asked all the time.
+"""The switch: active, reducing, halted. Who may move it where, and what holds while a change is being stored.
 
-Only `resume` leads out of a halt. A resume is refused while the day's loss is at its limit or not known, or while the
-venue holds something else than our books: the guard would step in again at once, and the operator should know why. It
-is free again when the loss falls below the limit or the UTC day rolls over, and when the difference is gone.
-
-Drift makes an active trading reduce-only, and lets it be active again when the books equal the account: that state
-alone, with this reason, is risk's own to end.
+What a guard has done stays until an operator's `resume` with a reason, which is refused where the guard would step in
+again at once. Out of a halt it leads no further than the guards allow. One exception: reduce-only because of a drift
+ends by itself when the books equal the account.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
-from decimal import Decimal
 from enum import StrEnum
 
-from libs.common.messages import Message, Trading, TradingState, derive_id
-from services.risk.rules import show
+from libs.common.messages import Guard, GuardFigure, GuardLevel, Message, Trading, TradingState, derive_id
+from services.risk.guards import PER_PRODUCT, REBASED
 
 
 class Action(StrEnum):
     HALT = "halt"
     RESUME = "resume"
     REDUCE_ONLY = "reduce_only"
+    FLATTEN = "flatten"
 
 
 class OperatorCommand(Message, frozen=True, kw_only=True):
@@ -33,18 +30,11 @@ class OperatorCommand(Message, frozen=True, kw_only=True):
     who: str
 
 
-class Outcome(StrEnum):
-    OK = "ok"
-    WARNING = "warning"
-    BREACH = "breach"
-    UNKNOWN = "unknown"
-
-
 class GuardOutcome(Message, frozen=True, kw_only=True):
     """A guard now comes to another result than before. From the core to its shell."""
 
-    guard: str
-    outcome: Outcome
+    guard: Guard
+    level: GuardLevel
     detail: str
 
 
@@ -53,13 +43,16 @@ TARGETS = {Action.HALT: Trading.HALTED, Action.REDUCE_ONLY: Trading.REDUCING, Ac
 LOSS_REASON = "daily_loss_limit"
 DRIFT_REASON = "account_drift"
 DRIFT_GONE = "account_drift_gone"
+REASONS = {guard: str(guard) for guard in Guard} | {
+    Guard.DAILY_LOSS: LOSS_REASON,
+    Guard.POSITION_DRIFT: DRIFT_REASON,
+}
 RISK = "risk"
-WARNING_SHARE = Decimal("0.8")
 
 
 class Switch:
     """`current` is what is stored; `pending` a change that has been asked for and not come back yet, by the command
-    `waiting` unless the loss guard wants it."""
+    `waiting` unless a guard wants it."""
 
     def __init__(self) -> None:
         self.current: TradingState | None = None
@@ -78,9 +71,7 @@ class Switch:
         now = self.current
         return now is not None and (now.state, now.reason, now.who) == (Trading.REDUCING, DRIFT_REASON, RISK)
 
-    def refusal(
-        self, command: OperatorCommand, loss: Decimal | None, limit: Decimal, drift: dict[str, Decimal] | None
-    ) -> str:
+    def refusal(self, command: OperatorCommand, figures: Mapping[Guard, GuardFigure]) -> str:
         """Why the command may not be carried out; empty when it may."""
         if self.current is None:
             return "the trading state is not known yet"
@@ -90,15 +81,30 @@ class Switch:
             return "a reason is required"
         if command.command is Action.REDUCE_ONLY and self.current.state is Trading.HALTED:
             return "trading is halted, and only resume clears a halt"
-        if command.command is Action.RESUME and loss is None:
-            return "the daily loss is not known: a mark of what is held is missing"
-        if command.command is Action.RESUME and loss is not None and loss >= limit:
-            return f"{LOSS_REASON}: {loss.normalize():f} of {limit.normalize():f} lost since 00:00 UTC"
-        if command.command is Action.RESUME and drift and self.current.state is not Trading.HALTED:
-            return f"{DRIFT_REASON}: venue less books {show(**drift)}"
-        return ""
+        return self._too_early(figures) if command.command is Action.RESUME else ""
 
-    def propose(self, cause: str, target: Trading, reason: str, who: str, now: datetime) -> TradingState:
+    def _too_early(self, figures: Mapping[Guard, GuardFigure]) -> str:
+        """What would step in again at once."""
+        loss = figures.get(Guard.DAILY_LOSS)
+        if loss is None or loss.level is GuardLevel.UNKNOWN:
+            return f"the daily loss is not known: {loss.detail if loss else 'no figures yet'}"
+        stops = [GuardLevel.HALT]
+        if self.current is not None and self.current.state is not Trading.HALTED:
+            stops.append(GuardLevel.REDUCE)
+        guard = first(figures, *stops, but=REBASED)
+        return f"{REASONS[guard]}: {figures[guard].detail}" if guard else ""
+
+    def propose(
+        self,
+        cause: str,
+        target: Trading,
+        reason: str,
+        who: str,
+        now: datetime,
+        *,
+        flatten: str = "",
+        resumed: bool = False,
+    ) -> TradingState:
         """The state to store; its revision is the one that it replaces."""
         assert self.current is not None, "a change needs a known state to replace"
         assert self.pending is None, "one change at a time"
@@ -112,6 +118,8 @@ class Switch:
             who=who,
             since=now,
             revision=self.current.revision,
+            flatten=flatten,
+            resumed_at=now if resumed else self.current.resumed_at,
         )
         return self.pending
 
@@ -127,16 +135,14 @@ class Switch:
         return waiting
 
 
-def loss_guard(loss: Decimal | None, limit: Decimal) -> tuple[Outcome, str]:
-    """breach: loss >= limit. warning: loss > 80 % of it."""
-    if loss is None:
-        return Outcome.UNKNOWN, "not known: a mark of what is held is missing"
-    outcome = Outcome.BREACH if loss >= limit else Outcome.WARNING if loss > limit * WARNING_SHARE else Outcome.OK
-    return outcome, show(daily_loss=loss, limit=limit)
-
-
-def drift_guard(drift: dict[str, Decimal] | None) -> tuple[Outcome, str]:
-    """breach: any difference. unknown: never compared."""
-    if drift is None:
-        return Outcome.UNKNOWN, ""
-    return Outcome.BREACH if drift else Outcome.OK, show(**drift)
+def first(
+    figures: Mapping[Guard, GuardFigure], *levels: GuardLevel, but: frozenset[Guard] = frozenset()
+) -> Guard | None:
+    """The first guard, in the order of the table, that is at one of these levels. What a guard of single products
+    reduces is not all trading."""
+    for guard, figure in figures.items():
+        if guard in but or (guard in PER_PRODUCT and figure.level is GuardLevel.REDUCE):
+            continue
+        if figure.level in levels:
+            return guard
+    return None

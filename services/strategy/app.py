@@ -33,14 +33,20 @@ def make_core(settings: Settings) -> StrategyCore:
     return StrategyCore(config, market.granularity, market.candle_seconds, {p: made[p] for p in market.products})
 
 
-async def build(context: Context) -> Parts:
-    market, metrics = context.settings.market, StrategyMetrics()
+def inputs(settings: Settings) -> Inputs:
+    """What the core lives on."""
+    market = settings.market
     candles = tuple((product_id, market.granularity) for product_id in market.products)
+    return Inputs(kinds=(m.Mark, m.Candle), ledger=True, trading=True, candles=candles)
+
+
+async def build(context: Context) -> Parts:
+    metrics = StrategyMetrics()
     shell = Shell(
         context.service,
         context.settings.profile,
         Counted(make_core(context.settings), metrics, context.clock),
-        Inputs(kinds=(m.Mark, m.Candle), ledger=True, candles=candles),
+        inputs(context.settings),
         bus=context.bus,
         clock=context.clock,
         tasks=context.tasks,

@@ -15,6 +15,10 @@ UNTOLD_KEPT = 4
 FILLS_KEPT = 100  # ids per product: the ledger counts each once, this guards against being told twice
 # Refusals of an exit that mean: what is left is not for sale.
 RESIDUE = (m.Reason.DUST, m.Reason.NOTHING_TO_REDUCE)
+# Refusals of an exit that end with the trading state they were made under.
+BY_STATE = (m.Reason.TRADING_HALTED, m.Reason.TRADING_STATE_UNKNOWN, m.Reason.TRADING_STATE_CHANGED)
+
+LedgerMessage = m.Verdict | m.OrderEvent | m.Fill | m.Adjustment
 
 
 class Answer(Struct):
@@ -25,6 +29,7 @@ class Answer(Struct):
     ended: bool = False
     told: Decimal = ZERO  # filled, by the order's last event
     filled: Decimal = ZERO  # filled, by the fills seen
+    by_state: bool = False  # the trading state refused it
 
     @property
     def over(self) -> bool:
@@ -36,7 +41,7 @@ class Book(Struct):
     """One product: position, trailing stop, and what is under way. Quantities in the base currency."""
 
     quantity: Decimal = ZERO
-    opened_at: datetime | None = None  # trade time of the fill that opened the position, None without one
+    opened_at: datetime | None = None  # time of the fill or adjustment that opened the position, None without one
     opened_by: str = ""  # and its id
     average: Decimal = ZERO  # entry price in quote currency, without fees
     peak: Decimal = ZERO  # highest price since the entry
@@ -44,9 +49,10 @@ class Book(Struct):
     verdicts: int = 0  # since the position was opened: no exit of it has had more attempts
     wanted: m.Signal | None = None  # given and not settled; an exit stays until its position is gone
     leaving: str = ""  # `opened_by` of the position that a wanted exit leaves
+    given_under: int = 0  # revision of the trading state that was known when the wanted signal was given
     last_decided_start: datetime = m.EPOCH  # of the newest candle that needs no more decision
     answers: dict[str, Answer] = field(default_factory=dict)  # by client order id, oldest first
-    fills: list[str] = field(default_factory=list)
+    fills: list[str] = field(default_factory=list)  # and adjustments, by id
     untold: list[m.Signal] = field(default_factory=list)  # that no Decision has shown yet
 
     @property
@@ -83,21 +89,26 @@ class Book(Struct):
         if self.opened_at is not None and since >= self.opened_at:
             self.peak = max(self.peak, price)
 
-    def give(self, signal: m.Signal) -> m.Signal:
+    def give(self, signal: m.Signal, trading_revision: int) -> m.Signal:
         """Want it, and let the next Decision show it. Where no marks come, only the newest wait to be shown."""
-        self.wanted, self.leaving = signal, self.opened_by
+        self.wanted, self.leaving, self.given_under = signal, self.opened_by, trading_revision
         self.untold = [*self.untold[-UNTOLD_KEPT + 1 :], signal]
         return signal
 
-    def apply(self, message: m.Verdict | m.OrderEvent | m.Fill) -> None:
+    def apply(self, message: LedgerMessage) -> None:
         """Take a message of the ledger, once however often it comes."""
-        if isinstance(message, m.Fill):
-            self._on_fill(message)
-            self.settle()
-        elif isinstance(message, m.Verdict):
-            self.settle(self._on_verdict(message))
-        else:
-            self.settle(self._on_order(message))
+        match message:
+            case m.Fill():
+                self._on_fill(message)
+                self.settle()
+            case m.Adjustment():
+                # Holdings that were handed over, or traded by hand: a position like any other from now on.
+                self._trade(message.id, message.size, message.price, message.at)
+                self.settle()
+            case m.Verdict():
+                self.settle(self._on_verdict(message))
+            case m.OrderEvent():
+                self.settle(self._on_order(message))
 
     def settle(self, reason: str = "") -> None:
         """An entry gets one attempt. An exit is over with its position, or with what risk will not sell: `reason` is
@@ -110,24 +121,30 @@ class Book(Struct):
             self.residue, self.wanted = reason, None
 
     def _on_fill(self, fill: m.Fill) -> None:
-        if fill.id in self.fills:
-            return
-        self.fills = [*self.fills[-FILLS_KEPT + 1 :], fill.id]
-        if answer := self.answers.get(fill.client_order_id):
+        size = fill.size if fill.side is m.Side.BUY else -fill.size
+        answer = self.answers.get(fill.client_order_id)
+        if self._trade(fill.id, size, fill.price, fill.trade_time) and answer:
             answer.filled += fill.size
-        if fill.side is m.Side.BUY:
+
+    def _trade(self, key: str, size: Decimal, price: Decimal, at: datetime) -> bool:
+        """Change the position; `size` is negative where it was sold. False when `key` was told before."""
+        if key in self.fills:
+            return False
+        self.fills = [*self.fills[-FILLS_KEPT + 1 :], key]
+        if size > 0:
             if not self.held:
-                self.opened_at, self.opened_by, self.peak, self.verdicts = fill.trade_time, fill.id, ZERO, 0
-            cost = self.average * self.quantity + fill.price * fill.size
-            self.quantity += fill.size
+                self.opened_at, self.opened_by, self.peak, self.verdicts = at, key, ZERO, 0
+            cost = self.average * self.quantity + price * size
+            self.quantity += size
             self.average = cost / self.quantity
             self.peak = max(self.peak, self.average)
-        elif fill.size < self.quantity:
-            self.quantity -= fill.size
+        elif -size < self.quantity:
+            self.quantity += size
         else:
             # Also where more was sold than bought: the rest came out of the opening balance, not ours to trade.
             self.quantity, self.opened_at, self.opened_by = ZERO, None, ""
         self.residue = ""
+        return True
 
     def _on_verdict(self, verdict: m.Verdict) -> str:
         """The reason, where the wanted signal is denied."""
@@ -140,7 +157,9 @@ class Book(Struct):
         over = [known for known, answer in self.answers.items() if answer.over and answer is not self.answer]
         for known in over[: max(len(self.answers) - ANSWERS_KEPT + 1, 0)]:
             del self.answers[known]
-        answer = self.answers[key] = Answer(verdict.at, order.side if order else None, ended=order is None)
+        by_state = order is None and verdict.reason in BY_STATE
+        side = order.side if order else None
+        answer = self.answers[key] = Answer(verdict.at, side, ended=order is None, by_state=by_state)
         return verdict.reason if answer.ended and answer is self.answer else ""
 
     def _on_order(self, event: m.OrderEvent) -> str:
@@ -150,6 +169,7 @@ class Book(Struct):
             return ""
         if answer:
             answer.at, answer.ended, answer.told = event.at, True, event.filled_qty
+            answer.by_state = event.reason in BY_STATE
         if event.order.side is m.Side.SELL and self.residue == m.Reason.NOTHING_TO_REDUCE:
             self.residue = ""  # what that order had reserved is for sale again
         return event.reason if answer is self.answer else ""

@@ -16,7 +16,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from libs.common import messages as m
-from services.strategy.books import Book, State
+from services.strategy.books import Book, LedgerMessage, State
 from services.strategy.config import StrategyConfig
 from services.strategy.plugin import Action, Intent, Strategy, Why
 
@@ -65,6 +65,7 @@ class StrategyCore:
         self._recovered = False
         self._ticks = 0
         self._state = State()
+        self._trading: m.TradingState | None = None
         self.dropped: Counter[str] = Counter()
         self.desks = {
             product_id: Desk(product_id, strategy, self._state.book(product_id), config.trailing_stop_of(product_id))
@@ -79,8 +80,10 @@ class StrategyCore:
                 return self._on_mark(message, now)
             case m.Candle():
                 return self._on_candle(message, now)
-            case m.Verdict() | m.OrderEvent() | m.Fill():
+            case m.Verdict() | m.OrderEvent() | m.Fill() | m.Adjustment():
                 return self._on_ledger(message, now)
+            case m.TradingState():
+                return self._on_trading(message, now)
             case m.Tick():
                 return self._on_tick(now)
             case m.Installation():
@@ -149,8 +152,10 @@ class StrategyCore:
             desk.undecided = (candle, intent)  # a later candle replaces anything but an exit
         return self._decide(desk, now) if self._recovered else []
 
-    def _on_ledger(self, message: m.Verdict | m.OrderEvent | m.Fill, now: datetime) -> list[m.Message]:
-        if isinstance(message, m.Fill) and not _usable(message):
+    def _on_ledger(self, message: LedgerMessage, now: datetime) -> list[m.Message]:
+        if isinstance(message, m.Adjustment) and not message.size:
+            return []  # money that was paid in or out is no position
+        if isinstance(message, m.Fill | m.Adjustment) and not _usable(message):
             return self._drop(message)
         book = self._state.book(message.product_id)
         book.apply(message)
@@ -163,6 +168,13 @@ class StrategyCore:
         if desk.mark is not None:
             book.raise_peak(desk.mark.mid, desk.mark.at)
         return self._decide(desk, now) if self._recovered else []
+
+    def _on_trading(self, state: m.TradingState, now: datetime) -> list[m.Message]:
+        """Revisions only rise, except for 0: a stored state that is lost."""
+        if self._trading is not None and 0 < state.revision <= self._trading.revision:
+            return []
+        self._trading = state
+        return self._go_on(now) if self._recovered else []
 
     def _on_tick(self, now: datetime) -> list[m.Message]:
         self._ticks += 1
@@ -177,12 +189,12 @@ class StrategyCore:
                 # A snapshot may be older than the ledger: an exit goes on after the last attempt that was answered.
                 book.wanted = self._last_answered(book, book.wanted) or book.wanted
                 book.settle()
-        outputs = self._unanswered()
-        for desk in self.desks.values():
-            outputs += self._retry(desk, now) or self._decide(desk, now)
-        return outputs
+        return [*self._unanswered(), *self._go_on(now)]
 
     # -- what goes out
+
+    def _go_on(self, now: datetime) -> list[m.Message]:
+        return [out for desk in self.desks.values() for out in self._retry(desk, now) or self._decide(desk, now)]
 
     def _decide(self, desk: Desk, now: datetime) -> list[m.Message]:
         """Act on the candle that has not been acted on, once that is possible."""
@@ -194,7 +206,7 @@ class StrategyCore:
         if intent.action is Action.HOLD:
             desk.reason = intent.reason
         elif intent.action is Action.EXIT:
-            if not book.free:
+            if not book.free or (book.held and self._closing):
                 return []
             if book.held and book.opened_at is not None and self._end(candle) > book.opened_at:
                 signals = self._begin(desk, self._first(desk, None, trigger, intent.reason, candle.id, now))
@@ -213,7 +225,7 @@ class StrategyCore:
     def _stop(self, desk: Desk, now: datetime) -> list[m.Message]:
         """The trailing stop: the newest mark has come down to it. An old mark does not trade."""
         book, mark, price = desk.book, self._fresh_mark(desk, now), desk.stop_price
-        if mark is None or price is None or mark.mid > price or not book.free:
+        if mark is None or price is None or mark.mid > price or not book.free or self._closing:
             return []
         return self._begin(desk, self._first(desk, None, f"stop:{book.opened_by}", Why.TRAILING_STOP, mark.id, now))
 
@@ -221,7 +233,7 @@ class StrategyCore:
         """Give a first attempt. Where a crash made us forget that it was answered: go on after the last answer."""
         book, last = desk.book, self._last_answered(desk.book, signal)
         if last is None:
-            return [book.give(signal)]
+            return [self._give(book, signal)]
         if signal.side is m.Side.BUY:
             return []  # an entry is not tried again
         book.wanted, book.leaving = last, book.opened_by
@@ -229,12 +241,20 @@ class StrategyCore:
         return self._retry(desk, signal.at)
 
     def _retry(self, desk: Desk, now: datetime) -> list[m.Message]:
-        """The next attempt of an exit, some time after the last one has come to its end."""
+        """The next attempt of an exit: some time after the last one has come to its end; at once, where the trading
+        state refused that one and a later state lets exits pass."""
         book, last, answer = desk.book, desk.book.wanted, desk.book.answer
-        if last is None or answer is None or book.in_flight or now < answer.at + self._config.pause_after(last.attempt):
+        if last is None or answer is None or book.in_flight or self._closing:
+            return []
+        paused = now < answer.at + self._config.pause_after(last.attempt)
+        if paused and not (answer.by_state and self._reopened_since(book.given_under)):
             return []
         following = self._attempt(last, last.attempt + 1)
-        return [book.give(replace(following, at=now, quantity=book.quantity, expires_at=now + self._ttl))]
+        following = replace(following, at=now, quantity=book.quantity, expires_at=now + self._ttl)
+        return [self._give(book, following)]
+
+    def _give(self, book: Book, signal: m.Signal) -> m.Signal:
+        return book.give(signal, self._trading.revision if self._trading else 0)
 
     def _first(self, desk: Desk, ask: Decimal | None, trigger: str, reason: Why, cause: str, now: datetime) -> m.Signal:
         """The first attempt of an entry priced from `ask`; without one, of the exit from the whole position."""
@@ -276,11 +296,25 @@ class StrategyCore:
 
     # -- small questions
 
+    @property
+    def _closing(self) -> bool:
+        """An operator's flatten is in force: risk sells all positions, attempt after attempt, and an exit of ours would
+        only stand in its way. What was given before is still repeated until it is answered. Exits that are wanted
+        are given when it ends, should the position still be there."""
+        return self._trading is not None and bool(self._trading.flatten)
+
+    def _reopened_since(self, revision: int) -> bool:
+        """A later trading state lets exits pass. Each gives an exit no more than one early attempt."""
+        state = self._trading
+        return state is not None and state.state is not m.Trading.HALTED and state.revision > revision
+
     def _why_hold(self, desk: Desk, now: datetime) -> Why:
         if not desk.warm:
             return Why.WARMING_UP
         if self._fresh_mark(desk, now) is None:
             return Why.MARK_STALE
+        if desk.book.held and self._closing:
+            return Why.CLOSING
         if not desk.book.free:
             return Why.SIGNAL_PENDING
         if desk.book.held:
@@ -300,12 +334,14 @@ class StrategyCore:
         return []
 
 
-def _usable(message: m.Mark | m.Candle | m.Fill) -> bool:
+def _usable(message: m.Mark | m.Candle | m.Fill | m.Adjustment) -> bool:
     """Typed well it may still be no price. That figures are finite and times have a zone, the bus has seen to."""
     if isinstance(message, m.Mark):
         return _positive(message.bid, message.ask, message.mid) and message.bid <= message.ask
     if isinstance(message, m.Fill):
         return _positive(message.price, message.size)
+    if isinstance(message, m.Adjustment):
+        return _positive(message.price, abs(message.size))
     inside = message.low <= min(message.open, message.close) and max(message.open, message.close) <= message.high
     return inside and _positive(message.low, message.high) and 0 <= message.volume < LIMIT
 

@@ -54,6 +54,7 @@ class Why(StrEnum):
     CANDLE_TOO_OLD = "candle_too_old"  # an entry whose candle closed too long ago
     SIGNAL_PENDING = "signal_pending"  # an earlier signal has not come to its end
     DUST = "dust"  # what is left cannot be sold
+    CLOSING = "closing"  # an operator's flatten is in force: the position is risk's to sell
 
 
 class Intent(Struct, frozen=True):

@@ -35,8 +35,10 @@ def product(**changes: object) -> m.Product:
     return m.Product(**(fields | changes))  # type: ignore[arg-type]
 
 
-def trading(state: m.Trading = m.Trading.ACTIVE, revision: int = 1) -> m.TradingState:
-    return m.TradingState(id="t", at=NOON, state=state, reason="r", who="w", since=NOON, revision=revision)
+def trading(state: m.Trading = m.Trading.ACTIVE, revision: int = 1, flatten: str = "") -> m.TradingState:
+    return m.TradingState(
+        id="t", at=NOON, state=state, reason="r", who="w", since=NOON, revision=revision, flatten=flatten
+    )
 
 
 def verdict(
@@ -153,7 +155,7 @@ class Story:
         for message in messages:
             if isinstance(message, i.Found | i.NotFound | i.AskFailed | i.OrderSeen):
                 message = self.answering(message)
-            if isinstance(message, m.Verdict):
+            if isinstance(message, m.Verdict | m.Adjustment):
                 self.ledger.append(message)
             for output in self.core.on_message(message, self.now):
                 if isinstance(output, m.OrderEvent | m.Fill):

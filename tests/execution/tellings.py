@@ -89,6 +89,27 @@ def sale(name: str, quantity: str, *, gtc: bool = True) -> m.Verdict:
     return verdict(name, SELL, quantity, gtc=gtc, reduce_only=True)
 
 
+def closing(name: str, quantity: str, revision: int = 2) -> m.Verdict:
+    """What risk approves to close a position, under a trading state with `flatten`."""
+    approval = verdict(name, SELL, quantity, reduce_only=True, revision=revision)
+    return changed(approval, flatten=True)
+
+
+def adjustment(name: str, size: str = "0", **flows: str) -> m.Adjustment:
+    return m.Adjustment(
+        id=name,
+        at=NOON,
+        kind=m.AdjustmentKind.HANDOVER,
+        request_id=name,
+        who="w",
+        reason="r",
+        flows={currency: Decimal(amount) for currency, amount in flows.items()},
+        product_id="BTC-USD" if Decimal(size) else "",
+        size=Decimal(size),
+        price=Decimal(100),
+    )
+
+
 def sale_edit(name: str, quantity: str) -> m.Verdict:
     return changed(edit(name, quantity, "100"), side=SELL, reduce_only=True)
 

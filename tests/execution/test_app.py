@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -14,7 +14,7 @@ from libs.common import messages as m
 from libs.common.bus import Delivery, Entry
 from libs.common.clock import AsyncioTasks, SystemClock
 from libs.common.errors import OutcomeUnknown, Rejected, Retryable
-from libs.common.subjects import INSTALLATION_KEY, STATE_BUCKET, TRADING_KEY
+from libs.common.subjects import INSTALLATION_KEY, STATE_BUCKET, TRADING_KEY, subject_of
 from services.execution import inputs as i
 from services.execution.app import ExecutionApp
 from services.execution.config import ExecutionConfig
@@ -49,8 +49,8 @@ class Bus(MemoryBus):
 
     def write(self, message: m.Message) -> None:
         """Somebody else (risk) appends to the ledger."""
-        assert isinstance(message, m.Verdict)
-        self.stored.append(Delivery(len(self.stored) + 1, f"perps.verdict.{message.product_id}", message))
+        assert isinstance(message, m.Verdict | m.Adjustment)
+        self.stored.append(Delivery(len(self.stored) + 1, subject_of(message), message))
 
     @property
     def events(self) -> list[m.OrderEvent]:
@@ -65,6 +65,7 @@ class ScriptedVenue:
 
     def __init__(self) -> None:
         self.sent: list[str] = []
+        self.book: dict[str, i.VenueOrder] = {}  # what a listing of orders tells, by venue id
         self.canceled: list[list[str]] = []
         self.cancel_errors: list[Exception] = []
         self.refusals: dict[str, str] = {}
@@ -98,6 +99,13 @@ class ScriptedVenue:
     async def order(self, venue_order_id: str) -> tuple[i.VenueOrder, list[i.VenueFill]]:
         return self.answer.order, [*self.answer.fills]
 
+    async def orders(
+        self, *, open_only: bool = False, order_ids: Sequence[str] = ()
+    ) -> AsyncIterator[list[i.VenueOrder]]:
+        for order in list(self.book.values()):
+            if order.status not in m.TERMINAL if open_only else order.venue_order_id in order_ids:
+                yield [order]
+
     async def listing(self, since: datetime) -> i.Listing:
         self.listings.append(since)
         if self.listing_errors:
@@ -119,8 +127,15 @@ class ScriptedVenue:
 
 
 class Running:
-    def __init__(self, bus: Bus, venue: ScriptedVenue, app: ExecutionApp) -> None:
-        self.bus, self.venue, self.app = bus, venue, app
+    def __init__(self, bus: Bus, venue: ScriptedVenue, app: ExecutionApp, metrics: ExecutionMetrics) -> None:
+        self.bus, self.venue, self.app, self.metrics = bus, venue, app, metrics
+
+    def store(self, state: m.TradingState) -> None:
+        """Risk stores another trading state, and everybody is told."""
+        entry = Entry(msgspec.json.encode(state), state.revision)
+        self.bus.entries[STATE_BUCKET, TRADING_KEY] = entry
+        for watcher in self.bus.watchers:
+            watcher(entry)
 
     async def until(self, holds: Callable[[], bool], seconds: float = 10) -> None:
         async with asyncio.timeout(seconds):
@@ -132,21 +147,19 @@ class Running:
 
 
 @asynccontextmanager
-async def running(fake: ScriptedVenue | None = None, **settings: float) -> AsyncIterator[Running]:
+async def running(fake: ScriptedVenue | None = None, ready: bool = True, **settings: float) -> AsyncIterator[Running]:
     bus, fake = Bus(), fake or ScriptedVenue()
     venue: Venue = fake  # the fake speaks the protocol of the real one
     await bus.store(STATE_BUCKET, INSTALLATION_KEY, msgspec.json.encode(m.Installation(id="installation")), 0)
     await bus.store(STATE_BUCKET, TRADING_KEY, msgspec.json.encode(trading()), 0)
     bus.published.append(product())
     config = msgspec.convert(settings, ExecutionConfig)
-    tasks, core = AsyncioTasks(lambda error: None), ExecutionCore(config)
-    app = ExecutionApp(
-        "dev", core, config, bus=bus, clock=SystemClock(), tasks=tasks, venue=venue, metrics=ExecutionMetrics()
-    )
-    running = Running(bus, fake, app)
+    tasks, core, metrics = AsyncioTasks(lambda error: None), ExecutionCore(config), ExecutionMetrics()
+    app = ExecutionApp("dev", core, config, bus=bus, clock=SystemClock(), tasks=tasks, venue=venue, metrics=metrics)
+    running = Running(bus, fake, app, metrics)
     tasks.spawn(app.shell.run(), "shell")
     try:
-        await running.until(lambda: not app.shell.not_ready())
+        await running.until(lambda: not ready or not app.shell.not_ready())
         yield running
     finally:
         await tasks.close()
@@ -184,13 +197,9 @@ async def test_without_the_lease_nothing_is_sent_and_the_order_waits_for_its_exp
 
 async def test_a_halt_that_comes_while_the_request_waits_for_its_turn_holds() -> None:
     async with running() as system:
-        halted = trading(m.Trading.HALTED, 2)
 
         def halt() -> None:
-            entry = Entry(msgspec.json.encode(halted), 2)
-            system.bus.entries[STATE_BUCKET, TRADING_KEY] = entry
-            for watcher in system.bus.watchers:
-                watcher(entry)
+            system.store(trading(m.Trading.HALTED, 2))
             system.venue.before_signing = lambda: None
 
         system.venue.before_signing = halt

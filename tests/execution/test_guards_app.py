@@ -19,6 +19,7 @@ from services.execution import inputs as i
 from services.execution.rounds import Rounds
 from tests.common.memory_bus import MemoryLedger
 from tests.execution.story import NOON, edit, key, seen, trading, verdict
+from tests.execution.tellings import adjustment, closing
 from tests.execution.test_app import Bus, Running, ScriptedVenue, WaitingLedger, fresh, resting, running
 
 S = m.OrderStatus
@@ -249,6 +250,38 @@ async def test_a_question_without_an_answer_is_put_again() -> None:
 async def test_the_account_is_compared_again_and_again() -> None:
     async with running(reconcile_seconds=1) as system:
         await system.until(lambda: len(system.venue.listings) == 2)
+
+
+# -- closings and adjustments
+
+
+async def test_under_a_halt_with_a_closing_its_order_leaves_and_no_other_does() -> None:
+    async with running() as system:
+        system.bus.write(adjustment("a1", "1"))
+        system.store(trading(m.Trading.HALTED, 2, flatten="f1"))
+        system.bus.write(fresh(verdict("s2", m.Side.SELL, "1", reduce_only=True, revision=2)))
+        await system.until_status(S.DENIED)
+        assert system.bus.events[-1].reason == m.Reason.TRADING_HALTED
+        system.bus.write(fresh(closing("c1", "1")))
+        await system.until(lambda: system.venue.sent == [key("c1")])
+
+
+async def test_a_halt_that_ends_the_closing_stops_its_order_while_that_waits_for_its_turn() -> None:
+    async with running() as system:
+        system.bus.write(adjustment("a1", "1"))
+        system.store(trading(m.Trading.HALTED, 2, flatten="f1"))
+        system.venue.before_signing = lambda: system.store(trading(m.Trading.HALTED, 3))
+        system.bus.write(fresh(closing("c1", "1")))
+        await system.until_status(S.DENIED)
+        assert system.venue.sent == []
+        assert system.bus.events[-1].reason == m.Reason.TRADING_STATE_CHANGED
+
+
+async def test_after_an_adjustment_the_account_is_told_anew_with_the_ledger_that_holds_it() -> None:
+    async with running(account_seconds=1000) as system:
+        system.bus.write(adjustment("a1", USD="50"))
+        await system.until(lambda: system.bus.told()[-1].ledger_sequence == 1)
+        assert system.bus.told()[-1].settled
 
 
 # -- rounds

@@ -11,9 +11,10 @@ from libs.common import messages as m
 from libs.common.messages import OrderStatus as S
 from services.execution import inputs as i
 from services.execution.config import ExecutionConfig
-from services.execution.core import CLOSED_KEPT, ExecutionCore
+from services.execution.core import ExecutionCore
 from services.execution.orders import TRANSITIONS
 from services.execution.permission import live_entries, overtaken, refusal
+from services.execution.state import CLOSED_KEPT
 from tests.execution.story import NOON, Story, key, placed, product, seen, trading, verdict
 from tests.execution.tellings import (
     SELL,

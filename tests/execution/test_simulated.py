@@ -26,6 +26,7 @@ from libs.common.messages import (
 from libs.common.settings import Coinbase
 from services.execution.auth import load_signer
 from services.execution.inputs import VenueFill, VenueOrder
+from services.execution.sweep import Sweep
 from services.execution.venue import CoinbaseVenue
 from sim.server import KEY_FILE
 from tests.sim.serving import Client, replay_settings, serving
@@ -173,6 +174,27 @@ async def test_more_orders_than_a_page_are_listed_cancelled_and_gone(pair: Pair)
     assert await pair.venue.cancel([*keys, "", "unknown"]) == {"": "NO_ORDER_ID", "unknown": "UNKNOWN_CANCEL_ORDER"}
     assert await pair.orders(open_only=True) == []
     assert {order.status for order in await pair.orders()} == {OrderStatus.CANCELED}
+
+
+async def test_orders_are_told_by_their_ids_whatever_has_become_of_them(pair: Pair) -> None:
+    keys = [await pair.place(named(f"o{number}")) for number in range(3)]
+    await pair.venue.cancel(keys[:1])
+    told = [order async for page in pair.venue.orders(order_ids=keys[:2]) for order in page]
+    assert {order.venue_order_id: order.status_word for order in told} == {keys[0]: "CANCELLED", keys[1]: "OPEN"}
+
+
+async def test_a_sweep_takes_all_that_are_ours_waiting_ones_too_and_nothing_else(pair: Pair) -> None:
+    names = [client_order_id(f"many {number}") for number in range(120)]
+    for name in [*names, "by-hand"]:  # past our own client, which would pace them
+        await pair.sim.order(name, base_size="0.001", limit_price="40000")
+    await pair.sim.faults(pending_delay_seconds=3600)
+    await pair.place(RESTING)
+    await pair.sim.faults(cancel_then_drop=1, too_many_requests=1)
+    sweep = Sweep(pair.venue, pair.venue.cancel, lambda: (), asyncio.sleep)
+    async with asyncio.timeout(20):
+        await sweep.run()
+    assert (sweep.reply().ok, sweep.reply().detail) == (True, "121 canceled, 1 not ours left alone")
+    assert [order.client_order_id for order in await pair.orders(open_only=True)] == ["by-hand"]
 
 
 async def test_orders_that_still_wait_count_as_open(pair: Pair) -> None:

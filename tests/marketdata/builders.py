@@ -57,8 +57,10 @@ def trade(trade_id: int, seconds: float, price: str = "100", size: str = "1", pr
     return Trade(trade_id, product, Decimal(price), Decimal(size), at(seconds))
 
 
-def ticker(bid: str = "99", ask: str = "101", last: str = "100", product: str = BTC) -> Ticker:
-    return Ticker(product, Decimal(last), Decimal(bid), Decimal(ask))
+def ticker(
+    bid: str = "99", ask: str = "101", last: str = "100", product: str = BTC, sizes: tuple[str, str] = ("2", "3")
+) -> Ticker:
+    return Ticker(product, Decimal(last), Decimal(bid), Decimal(ask), *map(Decimal, sizes))
 
 
 def rules(product: str = BTC) -> m.Product:

@@ -59,6 +59,21 @@ def test_every_ticker_message_gives_one_mark_and_tells_when_the_price_last_moved
     assert len({first.id, second.id, third.id}) == 3
 
 
+def test_a_mark_tells_the_sizes_at_the_best_prices_and_a_heartbeat_keeps_them() -> None:
+    bench = live_bench()
+    (told,) = only(Mark, bench.quote(1, ticker(sizes=("0.5", "0.25"))))
+    (confirmed,) = only(Mark, bench.heartbeat(2))
+    assert (told.bid_size, told.ask_size) == (Decimal("0.5"), Decimal("0.25"))
+    assert (confirmed.bid_size, confirmed.ask_size) == (told.bid_size, told.ask_size)
+
+
+def test_sizes_alone_do_not_move_a_price() -> None:
+    bench = live_bench()
+    (first,) = only(Mark, bench.quote(1, ticker("98")))
+    (second,) = only(Mark, bench.quote(2, ticker("98", sizes=("7", "8"))))
+    assert (second.price_time, second.ask_size) == (first.price_time, Decimal(8))
+
+
 def test_each_heartbeat_confirms_the_mark_of_every_product() -> None:
     bench = live_bench((BTC, ETH))
     out = only(Mark, bench.heartbeat(1))

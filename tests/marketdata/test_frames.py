@@ -70,7 +70,19 @@ def test_a_ticker_frame_is_read_whole() -> None:
         "ticker",
         datetime(2026, 8, 12, 19, 27, 33, 489674, tzinfo=UTC),
         0,
-        (Tickers((Ticker("BTC-USD", Decimal("63320.73"), Decimal("63320.73"), Decimal("63320.74")),)),),
+        (
+            Tickers(
+                (
+                    Ticker(
+                        "BTC-USD",
+                        Decimal("63320.73"),
+                        Decimal("63320.73"),
+                        Decimal("63320.74"),
+                        bid_size=Decimal("0.12636254"),
+                    ),
+                )
+            ),
+        ),
     )
 
 
@@ -123,6 +135,19 @@ def test_an_empty_side_of_the_book_reads_as_zero() -> None:
     event = {"type": "update", "tickers": [{"product_id": "BTC-USD", "price": "1", "best_bid": "", "best_ask": "NaN"}]}
     (tickers,) = parse_frame(envelope("ticker", [event])).events
     assert tickers == Tickers((Ticker("BTC-USD", Decimal(1), Decimal(0), Decimal(0)),))
+
+
+@pytest.mark.parametrize(
+    ("told", "size"),
+    [("0.5", Decimal("0.5")), ("", None), ("0", None), ("-1", None), ("NaN", None), ("1e99", None), (None, None)],
+)
+def test_a_size_that_is_no_quantity_is_not_known_and_the_prices_still_count(
+    told: str | None, size: Decimal | None
+) -> None:
+    line = {"product_id": "BTC-USD", "price": "1", "best_bid": "1", "best_ask": "2"}
+    sizes = {"best_bid_quantity": told, "best_ask_quantity": told}
+    (tickers,) = parse_frame(envelope("ticker", [{"type": "update", "tickers": [line | sizes]}])).events
+    assert tickers == Tickers((Ticker("BTC-USD", Decimal(1), Decimal(1), Decimal(2), size, size),))
 
 
 @pytest.mark.parametrize(

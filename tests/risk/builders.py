@@ -21,10 +21,12 @@ from services.risk.config import (
     Volatility,
 )
 from services.risk.core import RiskCore
+from services.risk.operator import OrderAsked
 from services.risk.trading import Action, OperatorCommand
 
 D = Decimal
 NOON = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
+MIDNIGHT = datetime(2026, 3, 11, tzinfo=UTC)  # the next one
 BTC, ETH = "BTC-USD", "ETH-USD"
 PRODUCTS = (BTC, ETH)
 SECOND = timedelta(seconds=1)
@@ -38,7 +40,7 @@ QUIET = Guards(
     volatility=Volatility(sample_seconds=60, window=20, halt=NEVER),
     mark_staleness=MarkStaleness(reduce=NEVER, recover_seconds=10),
     concentration=Steps(halt=NEVER),
-    order_errors=OrderErrors(window_seconds=300, halt=NEVER),
+    order_errors=OrderErrors(window_seconds=300),
     rejections=Steps(halt=NEVER),
     position_drift=PositionDrift(),
 )
@@ -72,9 +74,11 @@ def guarded(**guards: Steps) -> RiskConfig:
     return config(guards=msgspec.structs.replace(QUIET, **guards))
 
 
-def mark(product_id: str = BTC, price: str = "100", at: datetime = NOON, spread: str = "0") -> m.Mark:
+def mark(
+    product_id: str = BTC, price: str = "100", at: datetime = NOON, spread: str = "0", **changes: object
+) -> m.Mark:
     mid, half = D(price), D(spread) / 2
-    return m.Mark(
+    plain = m.Mark(
         id=f"mark-{product_id}-{at.isoformat()}-{price}",
         at=at,
         product_id=product_id,
@@ -85,7 +89,10 @@ def mark(product_id: str = BTC, price: str = "100", at: datetime = NOON, spread:
         price_time=at,
         sequence=1,
         received_at=at,
+        bid_size=D(1_000_000),
+        ask_size=D(1_000_000),
     )
+    return msgspec.structs.replace(plain, **changes)
 
 
 def product(product_id: str = BTC, /, **changes: object) -> m.Product:
@@ -260,7 +267,7 @@ class Desk:
         self.feed(installation(opening), trading(), *(product(p) for p in PRODUCTS), *(feed(p) for p in PRODUCTS))
         self.feed(account(opening or OPENING, at=self.now, fee=fee))
         self.feed(*(mark(p, (prices or {}).get(p, "100"), self.now) for p in PRODUCTS))
-        self.feed(m.Recovered(id="recovered", at=self.now))
+        self.feed(m.Recovered(id="recovered", at=self.now), tick(self.now))
         self.outbox.clear()
         return self
 
@@ -271,7 +278,7 @@ class Desk:
         for message in messages:
             for output in self.core.on_message(message, self.now):
                 found.append(output)
-                if isinstance(output, m.Verdict):
+                if isinstance(output, m.Verdict | m.Baseline | m.Adjustment):
                     self.ledger.append(output)
                     found += self.feed(output)
                 elif isinstance(output, m.TradingState):
@@ -311,6 +318,20 @@ class Desk:
         self, verdict: m.Verdict, status: m.OrderStatus, revision: int, filled: str = "0", **changes: object
     ) -> list[m.Message]:
         return self.fact(event(verdict, status, revision, filled, self.now, **changes))
+
+    def ask_as_operator(self, wanted: m.Signal) -> m.Verdict:
+        """The same as a request: the strategy's orders are not in its way, nor it in theirs."""
+        fields = {name: getattr(wanted, name) for name in m.OrderRequest.__struct_fields__ if name != "request_id"}
+        fields |= {"quantity": wanted.quantity if wanted.quote_size is None else None}
+        request = m.OrderRequest(request_id=wanted.id, **fields)
+        asked = OrderAsked(id=wanted.id, at=self.now, request=request, reason="test", who="ann")
+        return one(self.feed(asked), m.Verdict)
+
+    def ordered(self, wanted: m.Signal) -> m.Verdict:
+        """Approved, and asked for by an operator."""
+        verdict = self.ask_as_operator(wanted)
+        assert verdict.order is not None, f"{verdict.reason}: {verdict.detail}"
+        return verdict
 
     def rest(self, wanted: m.Signal) -> m.Verdict:
         """Approved, and accepted by the venue."""

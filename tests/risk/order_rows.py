@@ -8,7 +8,8 @@ from msgspec.structs import replace
 
 from libs.common import messages as m
 from libs.common.messages import OrderStatus, OrderType, Reason, StopDirection, TimeInForce
-from tests.risk.builders import ETH, NOON, SECOND, D, Desk, account, config, event, market, product, signal
+from services.risk.operator import OPERATOR
+from tests.risk.builders import ETH, NOON, SECOND, D, Desk, account, config, event, mark, market, product, signal
 from tests.risk.rule_rows import MICRO, SELL, Row
 
 GTC, GTD, IOC, FOK = TimeInForce.GTC, TimeInForce.GTD, TimeInForce.IOC, TimeInForce.FOK
@@ -38,8 +39,8 @@ def invalid(name: str, within: m.Signal, beyond: m.Signal) -> Row:
     return Row(name=name, reason=Reason.ORDER_INVALID, within=within, beyond=beyond, before=holding)
 
 
-def off_market(name: str, within: m.Signal, beyond: m.Signal) -> Row:
-    return Row(name=name, reason=Reason.PRICE_OFF_MARKET, within=within, beyond=beyond, before=holding)
+def off_market(name: str, within: m.Signal, beyond: m.Signal, rule: str = "stop_reached") -> Row:
+    return Row(name=name, reason=Reason.PRICE_OFF_MARKET, rule=rule, within=within, beyond=beyond, before=holding)
 
 
 LIMIT, POST = signal(time_in_force=GTC), signal(time_in_force=GTC, post_only=True)
@@ -88,8 +89,18 @@ PRICES = [
     ),
     off_market("bracket stop", bracket(at="99.99"), bracket(at="100")),
     off_market("bracket profit", bracket("100.01"), bracket("100")),
-    off_market("limit above a stop", stop(at="200", limit_price=D(202)), stop(at="200", limit_price=D("202.01"))),
-    off_market("limit below a stop", stop(SELL, "50", limit_price=D("49.5")), stop(SELL, "50", limit_price=D("49.49"))),
+    off_market(
+        "limit above a stop",
+        stop(at="200", limit_price=D(202)),
+        stop(at="200", limit_price=D("202.01")),
+        "price_off_market",
+    ),
+    off_market(
+        "limit below a stop",
+        stop(SELL, "50", limit_price=D("49.5")),
+        stop(SELL, "50", limit_price=D("49.49")),
+        "price_off_market",
+    ),
 ]
 
 SIZES = [
@@ -119,6 +130,14 @@ SIZES = [
         within=quote("200"),
         beyond=quote("200.01"),
         limits=config(order_notional_max=D(200)),
+    ),
+    Row(
+        name="slippage of a size in quote currency",
+        reason=Reason.SLIPPAGE_TOO_HIGH,
+        within=quote("300"),  # at the ask; the most that may come of it is a little more
+        beyond=quote("300.01"),
+        limits=config(slippage_bps=D(1)),
+        before=lambda desk: desk.feed(mark(ask_size=D(1))),
     ),
     Row(
         name="exposure of a stop at its limit price",
@@ -157,10 +176,11 @@ def becomes(desk: Desk, status: OrderStatus) -> object:
 
 def also(desk: Desk, **changes: object) -> object:
     """A second order that rests, of another kind."""
-    return (holding(desk), resting(desk), desk.rest(replace(signal("other", time_in_force=GTC), **changes)))
+    other = desk.ordered(replace(signal("other", time_in_force=GTC), **changes))
+    return (holding(desk), resting(desk), desk.end(other, OrderStatus.ACCEPTED, 1))
 
 
-OTHER = edit(edits=m.client_order_id("other"))
+OTHER = edit(edits=m.client_order_id(m.derive_id("installation", OPERATOR, "other")))
 EDITS = [
     not_editable("what we do not know", OTHER),
     *(

@@ -41,15 +41,24 @@ async def test_a_signal_becomes_a_verdict_in_the_ledger_and_a_reservation() -> N
     assert (verdict.reason, verdict.producer, verdict.cause) == (Reason.APPROVED, "risk", "signal")
 
 
+def wanted(request_id: str, product_id: str) -> m.Command:
+    order = m.OrderRequest(
+        request_id=request_id,
+        product_id=product_id,
+        side=m.Side.BUY,
+        order_type=m.OrderType.LIMIT,
+        quantity=D(3),
+        limit_price=D(100),
+    )
+    return m.Command(reason="load", order=order)
+
+
 async def test_two_processes_never_spend_the_same_headroom() -> None:
     bus, clock, limits = await prepared(), HandClock(), config(exposure_max=D(1000))
     async with running(bus, limits, clock) as one, running(bus, limits, clock) as other:
         # Each on products of its own: only the one limit over both stands between them.
         for n in range(4):
-            await asyncio.gather(
-                one.ask(signal(f"btc-{n}", quantity="3", product_id=BTC)),
-                other.ask(signal(f"eth-{n}", quantity="3", product_id=ETH)),
-            )
+            await asyncio.gather(one.order(wanted(f"btc-{n}", BTC)), other.order(wanted(f"eth-{n}", ETH)))
     verdicts = bus.verdicts()
     assert len({v.signal_id for v in verdicts}) == len(verdicts) == 8
     assert sum(v.reserved for v in verdicts) == 900
@@ -59,8 +68,8 @@ async def test_two_processes_answer_a_signal_once() -> None:
     bus, clock = await prepared(), HandClock()
     async with running(bus, WIDE, clock) as one, running(bus, WIDE, clock) as other:
         for n in range(4):
-            wanted = signal(f"s{n}")
-            await asyncio.gather(one.ask(wanted), other.ask(wanted))
+            same = signal(f"s{n}")
+            await asyncio.gather(one.ask(same), other.ask(same))
     assert [v.signal_id for v in bus.verdicts()] == ["s0", "s1", "s2", "s3"]
 
 
@@ -70,14 +79,14 @@ async def test_a_restart_goes_on_from_the_snapshot_and_the_ledger() -> None:
         await shell.ask(signal("first", quantity="6"))
     async with running(bus, limits, HandClock()) as shell:
         await shell.ask(signal("first", quantity="6"))
-        await shell.ask(signal("second", quantity="6"))
+        await shell.ask(signal("second", quantity="6", product_id=ETH))
     assert [v.reason for v in bus.verdicts()] == [Reason.APPROVED, Reason.EXPOSURE_ABOVE_LIMIT]
 
 
 async def test_the_commands_are_served_under_names_that_an_endpoint_may_have() -> None:
     bus = await prepared()
     async with running(bus, WIDE, HandClock()):
-        assert set(bus.served) == {"halt", "resume", "reduce-only", "order", "sync"}
+        assert set(bus.served) == {"halt", "resume", "reduce-only", "flatten", "order", "adjust", "sync"}
 
 
 async def test_a_halt_is_durable_and_announced_before_it_is_answered() -> None:
@@ -85,7 +94,7 @@ async def test_a_halt_is_durable_and_announced_before_it_is_answered() -> None:
     async with running(bus, WIDE, HandClock()) as shell:
         assert bus.trading.state is Trading.ACTIVE
         reply = await bus.served["halt"](HALT)
-        assert (reply.ok, reply.detail) == (True, "halted since 2026-03-10 12:00:00 UTC")
+        assert (reply.ok, reply.detail) == (True, "halted since 2026-03-10 12:00:00 UTC, smoke (ann)")
         await shell.ask(signal())
     stored, [announced] = bus.trading, told(bus, m.TradingState)
     assert isinstance(announced, m.TradingState)
@@ -103,7 +112,7 @@ async def test_a_refused_command_writes_nothing_and_says_why() -> None:
         reply = await bus.served["halt"](m.Command(reason=" "))
         assert reply == m.Reply(ok=False, detail="a reason is required")
         again = await bus.served["resume"](HALT)
-        assert again == m.Reply(ok=True, detail="already active")
+        assert again == m.Reply(ok=True, detail="already active since 2026-03-10 12:00:00 UTC, test (test)")
     assert told(bus, m.TradingState) == []
     assert [audit.ok for audit in told(bus, m.Audit) if isinstance(audit, m.Audit)] == [False, True]
 
@@ -176,7 +185,7 @@ async def test_the_daily_loss_stores_a_halt_and_logs_it_as_critical(caplog: pyte
     assert events == [
         ("risk.guards.daily_loss.ok", "INFO"),
         ("risk.guards.daily_loss.warning", "WARNING"),
-        ("risk.guards.daily_loss.breach", "CRITICAL"),
+        ("risk.guards.daily_loss.halt", "CRITICAL"),
     ]
 
 
@@ -194,11 +203,11 @@ async def test_figures_name_the_place_in_the_ledger_that_they_hold_for() -> None
     bus = await prepared()
     async with running(bus, WIDE, HandClock()) as shell:
         await losing(bus, shell, "100")
-        assert shell_figures(shell).ledger_sequence == 1
+        assert shell_figures(shell).ledger_sequence == len(bus.stored) == 2  # the day that begins, and the fill
         published = told(bus, m.RiskFigures)
-        assert [f.ledger_sequence for f in published if isinstance(f, m.RiskFigures)] == [1]
+        assert [f.ledger_sequence for f in published if isinstance(f, m.RiskFigures)] == [2]
     async with running(bus, WIDE, HandClock()) as shell:
-        assert shell_figures(shell).ledger_sequence == 1
+        assert shell_figures(shell).ledger_sequence == len(bus.stored) == 2
 
 
 def metrics(shell: RiskShell) -> dict[str, float]:
@@ -212,7 +221,7 @@ async def test_metrics_show_figures_states_verdicts_and_guards() -> None:
     async with running(bus, config(order_notional_max=D(500)), HandClock()) as shell:
         await losing(bus, shell, "99")
         await shell.ask(signal("small", limit_price=D(99)))
-        await shell.ask(signal("large", quantity="10", limit_price=D(99)))
+        await shell.ask(signal("large", quantity="10", product_id=ETH))
         await shell.ask(account({"USD": D(1), "BTC": D(0)}, NOON + SECOND, settled=False))
         shown = metrics(shell)
     expected = {

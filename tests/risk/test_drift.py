@@ -7,8 +7,8 @@ from datetime import datetime
 import pytest
 
 from libs.common import messages as m
-from libs.common.messages import Reason, Trading
-from services.risk.trading import Action, GuardOutcome, Outcome
+from libs.common.messages import Guard, GuardLevel, Reason, Trading
+from services.risk.trading import Action, GuardOutcome
 from tests.risk.builders import (
     BTC,
     NOON,
@@ -54,7 +54,8 @@ def test_any_difference_makes_an_active_trading_reduce_only_once() -> None:
 
 def test_the_difference_is_told_with_its_figures() -> None:
     told = one(Desk().open().feed(account(CENT, NOON + SECOND)), GuardOutcome)
-    assert (told.guard, told.outcome, told.detail) == ("account_drift", Outcome.BREACH, "USD=0.01")
+    assert (told.guard, told.level) == (Guard.POSITION_DRIFT, GuardLevel.REDUCE)
+    assert "USD=0.01" in told.detail
 
 
 def test_no_difference_and_no_comparison_leave_trading_active() -> None:
@@ -138,7 +139,7 @@ def test_a_resume_is_refused_with_the_figures_while_the_account_differs() -> Non
     desk.feed(trading(Trading.REDUCING, 2))
     desk.feed(account({**CENT, "BTC": D("0.5")}, NOON + SECOND))
     audit = desk.tell(Action.RESUME)
-    assert (audit.ok, audit.result) == (False, "account_drift: venue less books BTC=0.5 USD=0.01")
+    assert (audit.ok, audit.result) == (False, "account_drift: drift_BTC=0.5 drift_USD=0.01")
     explained(desk)
     assert desk.tell(Action.RESUME, name="later").ok
     assert desk.trading() is Trading.ACTIVE

@@ -130,12 +130,12 @@ def test_an_unknown_outcome_keeps_the_larger_for_as_long_as_it_takes() -> None:
 
 def test_an_edited_sale_may_take_what_is_free_beside_what_it_holds_itself() -> None:
     desk, first = resting("4", SELL)
-    desk.approve(signal("other", SELL, "5"))
+    desk.ordered(signal("other", SELL, "5"))
     desk.fill(first, "fill", "1")
     changed = under_way(desk, first, "20")
     assert order_of(changed).quantity == 5  # one is sold, four are left beside the other order
     assert held(desk) == (D(0), D(9))
-    assert desk.ask(signal("third", SELL, "1")).reason is Reason.NOTHING_TO_REDUCE
+    assert desk.ask_as_operator(signal("third", SELL, "1")).reason is Reason.NOTHING_TO_REDUCE
     desk.end(first, S.PARTIALLY_FILLED, 3, "1", edit_id=changed.signal_id)
     assert held(desk) == (D(0), D(8))
 

@@ -7,6 +7,7 @@ import pytest
 
 from libs.common import messages as m
 from libs.common.messages import OrderStatus, OrderType, Reason, StopDirection, TimeInForce
+from services.risk.operator import OPERATOR
 from tests.risk.builders import BTC, NOON, SECOND, D, Desk, config, mark, product, signal
 from tests.risk.order_rows import bracket, quote, stop
 from tests.risk.rule_rows import SELL
@@ -74,8 +75,9 @@ def test_a_stop_goes_away_from_us_unless_told_otherwise_and_is_rounded_like_a_li
 
 def test_a_bracket_ends_a_position_with_a_profit_or_a_loss_and_keeps_its_base_currency() -> None:
     desk = Desk().open().bought("5")
-    verdict = desk.approve(bracket(quantity=D(4)))
+    verdict = desk.ordered(bracket(quantity=D(4)))
     assert verdict.order == plain(
+        client_order_id=m.client_order_id(m.derive_id("installation", OPERATOR, "signal")),
         order_type=OrderType.BRACKET,
         side=SELL,
         quantity=D(4),

@@ -48,7 +48,7 @@ def test_a_size_is_floored_and_never_raised_to_a_minimum() -> None:
 
 def test_an_approval_expires_with_its_ttl_or_with_its_signal_and_names_the_trading_revision() -> None:
     desk = Desk().open()
-    assert desk.approve(signal("long")).expires_at == NOON + timedelta(seconds=10)
+    assert desk.ordered(signal("long")).expires_at == NOON + timedelta(seconds=10)
     short = desk.approve(signal("short", expires_at=NOON + 3 * SECOND))
     assert (short.expires_at, short.trading_revision) == (NOON + 3 * SECOND, 1)
 
@@ -61,11 +61,11 @@ def test_a_sale_is_clamped_to_what_is_held() -> None:
 
 def test_a_sale_is_clamped_to_what_open_sells_have_left() -> None:
     desk = Desk().open().bought("3")
-    desk.approve(signal("first", SELL, "2"))
+    desk.ordered(signal("first", SELL, "2"))
     order = desk.approve(signal("second", SELL, "2")).order
     assert order is not None
     assert order.quantity == 1
-    assert desk.ask(signal("third", SELL, "2")).reason is Reason.NOTHING_TO_REDUCE
+    assert desk.ask_as_operator(signal("third", SELL, "2")).reason is Reason.NOTHING_TO_REDUCE
 
 
 def test_holdings_that_we_did_not_buy_are_not_ours_to_sell() -> None:
@@ -144,7 +144,7 @@ def test_a_terminal_event_that_runs_ahead_of_its_fills_keeps_what_they_will_brin
 
 def test_an_open_sell_keeps_its_base_currency_until_it_ends() -> None:
     desk = Desk().open().bought("3")
-    verdict = desk.approve(signal("first", SELL, "3"))
+    verdict = desk.ordered(signal("first", SELL, "3"))
     desk.fill(verdict, "fill-1", "1")
     assert desk.ask(signal("second", SELL, "3")).reason is Reason.NOTHING_TO_REDUCE
     desk.end(verdict, OrderStatus.CANCELED, 4, "1")
@@ -215,7 +215,7 @@ def test_an_answer_is_remembered_for_a_day_and_what_is_older_gets_none() -> None
 
 def test_the_order_rate_counts_the_last_minute_of_market_time() -> None:
     desk = Desk(config(orders_per_minute_max=1)).open()
-    desk.approve(signal("first"))
+    desk.ordered(signal("first"))
     desk.later(59.999999)
     long = desk.now + 60 * SECOND
     assert desk.ask(signal("second", at=desk.now, expires_at=long)).reason is Reason.ORDER_RATE_ABOVE_LIMIT

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from libs.common import messages as m
-from libs.common.messages import Reason
-from services.risk.rules import RULES
+from libs.common.messages import CheckOutcome, Reason
+from services.risk import rules
+from services.risk.checks import Finding
+from services.risk.config import MarkStaleness
+from services.risk.rules import RULES, Rule
+from services.risk.sizing import Context
 from tests.risk.builders import (
+    BTC,
     ETH,
     NOON,
     SECOND,
@@ -16,6 +22,7 @@ from tests.risk.builders import (
     account,
     config,
     feed,
+    guarded,
     installation,
     mark,
     market,
@@ -23,19 +30,15 @@ from tests.risk.builders import (
     signal,
     trading,
 )
-from tests.risk.order_rows import ROWS as ORDER_ROWS
-from tests.risk.rule_rows import ROWS as RULE_ROWS
 from tests.risk.rule_rows import Row
+from tests.risk.table import IDS, ROWS, beyond, refuser, rule_of, world
 
 SELL = m.Side.SELL
-ROWS = [*RULE_ROWS, *ORDER_ROWS]
-IDS = [row.name.replace(" ", "_") for row in ROWS]
+VERDICT_BYTES_MAX = 4_500
 
 
-def world(row: Row) -> Desk:
-    desk = Desk(row.limits).open()
-    row.before(desk)
-    return desk
+def name_of(rule: Rule) -> str:
+    return rule.violated.__name__
 
 
 @pytest.mark.parametrize("row", ROWS, ids=IDS)
@@ -46,10 +49,10 @@ def test_at_the_threshold_the_signal_is_approved(row: Row) -> None:
 
 @pytest.mark.parametrize("row", ROWS, ids=IDS)
 def test_just_beyond_the_threshold_the_signal_is_refused_for_that_reason(row: Row) -> None:
-    desk = world(row)
-    row.spoil(desk)
-    verdict = desk.ask(row.beyond or row.within)
+    verdict = beyond(row)
     assert (verdict.reason, verdict.order, verdict.reserved) == (row.reason, None, D(0)), verdict.detail
+    first = refuser(verdict)
+    assert (first.rule, first.reason, first.detail) == (rule_of(row), row.reason, verdict.detail)
     assert verdict.detail
 
 
@@ -85,6 +88,19 @@ def test_a_held_product_without_a_mark_makes_every_entry_unknown() -> None:
     assert (verdict.reason, verdict.detail) == (Reason.MARK_UNKNOWN, "no mark of ETH-USD, which is held")
 
 
+def test_a_held_product_with_an_old_mark_makes_every_entry_unknown() -> None:
+    limits = guarded(mark_staleness=MarkStaleness(reduce=D(30), recover_seconds=10))
+    desk = Desk(limits).open().bought("1", product_id=ETH).bought("1")
+    desk.later(20, BTC)
+    desk.later(10.5, BTC)
+    verdict = desk.ask(signal(expires_at=NOON + 60 * SECOND))
+    told = "the mark of ETH-USD, which is held, is 30.500 s old"
+    assert (verdict.reason, verdict.detail) == (Reason.MARK_STALE, told)
+    unknown = {check.rule for check in verdict.checks if check.outcome is CheckOutcome.UNKNOWN}
+    assert unknown == {"exposure_too_large", "losing"}
+    desk.approve(signal("exit", SELL, expires_at=NOON + 60 * SECOND))
+
+
 @pytest.mark.parametrize(
     "broken", [signal(quantity="NaN"), signal(quantity="sNaN"), signal(limit_price=D("NaN")), signal(quantity="1E+80")]
 )
@@ -93,14 +109,63 @@ def test_a_rule_that_cannot_be_reckoned_refuses(broken: m.Signal) -> None:
     assert (verdict.reason, verdict.order) == (Reason.EVALUATION_FAILED, None)
 
 
-def test_each_rule_has_its_rows() -> None:
-    told = {row.reason for row in ROWS} | {reason for reason, _, _ in UNKNOWN} | {Reason.DAILY_LOSS_LIMIT}
-    assert {rule.reason for rule in RULES} <= told
+def test_a_verdict_tells_what_every_rule_looked_at_in_the_order_of_the_table() -> None:
+    checks = Desk().open().approve(signal()).checks
+    assert [(check.rule, check.reason) for check in checks] == [(name_of(rule), rule.reason) for rule in RULES]
+    told = {check.rule: (check.outcome, check.detail) for check in checks}
+    assert told["mark_stale"] == (CheckOutcome.PASSED, "age_seconds=0 limit=5")
+    assert told["dust"] == (CheckOutcome.EXEMPT, "")
+    assert told["slippage_too_high"] == (CheckOutcome.PASSED, "no market order")
+    assert told["exposure_too_large"] == (CheckOutcome.PASSED, "after=100 exposure=0 reserved=0 limit=1000000")
+    assert all(detail for outcome, detail in told.values() if outcome is CheckOutcome.PASSED)
+
+
+def test_the_rules_below_the_one_that_refuses_are_asked_too() -> None:
+    desk = Desk(config(order_notional_max=D(50))).open()
+    desk.feed(trading(m.Trading.HALTED, 2))
+    desk.core.known.feeds.clear()
+    verdict = desk.ask(signal())
+    said = {check.rule: check.outcome for check in verdict.checks}
+    assert verdict.reason is Reason.TRADING_HALTED
+    assert (said["feed_not_live"], said["order_too_large"]) == (CheckOutcome.UNKNOWN, CheckOutcome.VIOLATED)
+    assert len(said) == len(RULES)
+
+
+def test_what_cannot_be_told_is_unknown_with_the_reason_of_what_lacks() -> None:
+    desk = Desk().open().bought("1", product_id=ETH)
+    del desk.core.known.marks[ETH]
+    [exposure] = [check for check in desk.ask(signal()).checks if check.rule == "exposure_too_large"]
+    assert exposure == m.Check(
+        rule="exposure_too_large",
+        reason=Reason.MARK_UNKNOWN,
+        outcome=CheckOutcome.UNKNOWN,
+        detail="no mark of ETH-USD, which is held",
+    )
+
+
+def test_a_defect_in_a_rule_is_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(c: Context) -> Finding:
+        raise ValueError("a defect")
+
+    rule = msgspec.structs.replace(RULES[-1], violated=broken)
+    monkeypatch.setattr(rules, "RULES", (*RULES[:-1], rule))
+    with pytest.raises(ValueError, match="a defect"):
+        Desk().open().ask(signal())
+
+
+def test_a_verdict_stays_small_for_it_stays_in_the_ledger() -> None:
+    desk = Desk().open(fee="0.012").bought("1.23456789", "61234.56", "123.456", ETH)
+    price = "61234.56"
+    desk.feed(mark(price=price, spread="0.02"), mark(ETH, price))
+    wanted = signal("a" * 32, quantity="0.01234567", limit_price=D("61300.129"))
+    for verdict in (desk.ask(wanted), desk.ask(market("b" * 32, quantity="0.0123456"))):
+        assert len(msgspec.json.encode(verdict)) < VERDICT_BYTES_MAX
 
 
 def test_the_rules_stand_in_the_order_of_the_policy() -> None:
     assert [rule.reason for rule in RULES] == [
         Reason.SIGNAL_EXPIRED,
+        Reason.DUPLICATE_SIGNAL,
         Reason.TRADING_STATE_UNKNOWN,
         Reason.TRADING_HALTED,
         Reason.TRADING_REDUCING,
@@ -112,7 +177,9 @@ def test_the_rules_stand_in_the_order_of_the_policy() -> None:
         Reason.ACCOUNT_DRIFT,
         Reason.MARK_UNKNOWN,
         Reason.MARK_STALE,
+        Reason.PRICE_STALE,
         Reason.FEED_NOT_LIVE,
+        Reason.MARKET_DEGRADED,
         Reason.NOTHING_TO_REDUCE,
         Reason.DUST,
         Reason.SIZE_BELOW_MINIMUM,
@@ -120,6 +187,7 @@ def test_the_rules_stand_in_the_order_of_the_policy() -> None:
         Reason.PRICE_OFF_MARKET,  # a stop that is reached
         Reason.PRICE_OFF_MARKET,
         Reason.SPREAD_TOO_WIDE,
+        Reason.SLIPPAGE_TOO_HIGH,
         Reason.ORDER_RATE_ABOVE_LIMIT,
         Reason.NOTIONAL_ABOVE_LIMIT,
         Reason.POSITION_ABOVE_LIMIT,
@@ -155,7 +223,7 @@ NARROW = config(
 
 def test_an_exit_passes_every_cap_on_entries() -> None:
     desk = Desk(NARROW).open().bought("500")
-    desk.approve(signal("first", SELL, "1"))  # spends the order rate
+    desk.ordered(signal("first", SELL, "1"))  # spends the order rate
     desk.feed(mark(spread="10"), feed(state=m.Feed.STALE), trading(m.Trading.REDUCING, 2))
     desk.feed(account({"USD": D(0)}, at=NOON + SECOND))
     order = desk.approve(market("exit", SELL, "400")).order
@@ -168,6 +236,7 @@ def test_an_exit_passes_the_daily_loss_that_stops_entries() -> None:
     desk.feed(mark(price="90"))
     desk.core.switch.pending = None  # the halt that follows is another guard's matter
     assert desk.ask(signal("entry", quantity="1", limit_price=D(90))).reason is Reason.DAILY_LOSS_LIMIT
+    desk.core.switch.pending = None
     desk.approve(market("exit", SELL, "10"))
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
+import msgspec
 import pytest
 
 from libs.common import messages as m
-from libs.common.messages import Reason, Trading
-from services.risk.trading import Action, GuardOutcome, Outcome
+from libs.common.messages import Guard, GuardLevel, Reason, Trading
+from services.risk.config import RiskConfig, Steps
+from services.risk.trading import Action, GuardOutcome
 from tests.risk.builders import (
     BTC,
     ETH,
+    MIDNIGHT,
     NOON,
     SECOND,
     D,
@@ -21,6 +24,7 @@ from tests.risk.builders import (
     command,
     config,
     fill,
+    guarded,
     mark,
     one,
     signal,
@@ -30,7 +34,6 @@ from tests.risk.builders import (
 
 SELL = m.Side.SELL
 LIMITS = config(daily_loss_limit=D(100))
-MIDNIGHT = datetime(2026, 3, 11, tzinfo=UTC)
 MICRO = timedelta(microseconds=1)
 
 
@@ -119,7 +122,7 @@ def test_a_resume_is_refused_while_the_loss_is_at_the_limit() -> None:
     desk = losing("100")
     desk.store()
     audit = desk.tell(Action.RESUME)
-    assert (audit.ok, audit.result) == (False, "daily_loss_limit: 100 of 100 lost since 00:00 UTC")
+    assert (audit.ok, audit.result) == (False, "daily_loss_limit: daily_loss=100 limit=100")
     assert desk.trading() is Trading.HALTED
 
 
@@ -192,12 +195,45 @@ def test_a_loss_that_is_found_at_the_start_halts() -> None:
     assert [state.state for state in desk.storing] == [Trading.HALTED]
 
 
-def test_without_a_snapshot_the_last_price_before_midnight_is_that_of_the_last_fill() -> None:
+def test_without_a_snapshot_the_prices_of_midnight_come_from_the_ledger() -> None:
     desk = losing("60", MIDNIGHT - SECOND)
     desk.feed(tick(), at=MIDNIGHT)
-    desk.feed(mark(price="97", at=MIDNIGHT + SECOND), at=MIDNIGHT + SECOND)
-    assert desk.figures.daily_loss == 0
-    assert desk.restart(snapshot=False).figures.daily_loss == 30
+    desk.feed(mark(price="93", at=MIDNIGHT + SECOND), at=MIDNIGHT + SECOND)
+    assert desk.figures.daily_loss == 10
+    assert desk.restart(snapshot=False).figures.daily_loss == 10
+
+
+def test_each_day_is_written_down_once_also_over_a_restart() -> None:
+    desk = losing("60", MIDNIGHT - SECOND)
+    desk.feed(tick(), at=MIDNIGHT)
+    desk.restart()
+    desk.feed(tick(), mark(price="93", at=MIDNIGHT + SECOND), at=MIDNIGHT + SECOND)
+    days = all_of(desk.ledger, m.Baseline)
+    assert [day.midnight for day in days] == [MIDNIGHT - timedelta(days=1), MIDNIGHT]
+    assert days[-1].prices == {BTC: D(94)}
+
+
+def test_the_limit_is_the_smaller_of_the_amount_and_the_part_of_the_first_equity_of_the_day() -> None:
+    desk = Desk(config(daily_loss_limit=D(1000), daily_loss_percent_max=D("0.05"))).open().bought("10")
+    assert desk.figures.daily_loss_limit == 50  # of 100,000
+    desk.feed(mark(price="95.0001"))
+    assert (desk.figures.daily_loss_limit, desk.storing) == (D(50), [])
+    desk.feed(mark(price="95"))
+    assert [state.reason for state in desk.storing] == ["daily_loss_limit"]
+
+
+def test_the_part_of_the_equity_follows_the_day() -> None:
+    desk = Desk(config(daily_loss_limit=D(1000), daily_loss_percent_max=D("0.05")), MIDNIGHT - SECOND).open()
+    desk.bought("10").feed(mark(price="96", at=desk.now))
+    assert desk.figures.equity_day_start == 100_000
+    desk.feed(tick(), at=MIDNIGHT)
+    assert (desk.figures.equity_day_start, desk.figures.daily_loss_limit) == (D(99_960), D("49.98"))
+
+
+def test_with_nothing_at_the_start_of_the_day_the_amount_is_the_limit() -> None:
+    desk = Desk(LIMITS).open(opening={"USD": D(0), "BTC": D(0), "ETH": D(0)})
+    assert (desk.figures.equity_day_start, desk.figures.daily_loss_limit) == (D(0), D(100))
+    assert desk.storing == []
 
 
 def test_a_fill_of_yesterday_that_is_told_after_midnight_belongs_to_yesterday() -> None:
@@ -228,18 +264,18 @@ def test_a_day_never_goes_back() -> None:
 # -- what the guards say
 
 
-def outcomes(found: list[m.Message]) -> list[tuple[str, Outcome]]:
-    return [(message.guard, message.outcome) for message in all_of(found, GuardOutcome)]
+def levels(found: list[m.Message]) -> list[tuple[Guard, GuardLevel]]:
+    return [(message.guard, message.level) for message in all_of(found, GuardOutcome)]
 
 
 def test_each_change_of_a_guard_is_told_once() -> None:
     desk = Desk(LIMITS).open().bought("10")
-    assert outcomes(desk.feed(mark(price="92"))) == []  # 80 % exactly is not above it
-    assert outcomes(desk.feed(mark(price="91.9"))) == [("daily_loss", Outcome.WARNING)]
-    assert outcomes(desk.feed(mark(price="91"))) == []
+    assert levels(desk.feed(mark(price="92.0001"))) == []
+    assert levels(desk.feed(mark(price="92"))) == [(Guard.DAILY_LOSS, GuardLevel.WARNING)]
+    assert levels(desk.feed(mark(price="91"))) == []
     told = all_of(desk.feed(mark(price="90")), GuardOutcome)
-    assert [(t.outcome, t.detail) for t in told] == [(Outcome.BREACH, "daily_loss=100 limit=100")]
-    assert outcomes(desk.feed(mark(price="99"))) == [("daily_loss", Outcome.OK)]
+    assert [(t.level, t.detail) for t in told] == [(GuardLevel.HALT, "daily_loss=100 limit=100")]
+    assert levels(desk.feed(mark(price="99"))) == [(Guard.DAILY_LOSS, GuardLevel.OK)]
 
 
 def test_a_restart_tells_where_the_guards_stand() -> None:
@@ -247,13 +283,15 @@ def test_a_restart_tells_where_the_guards_stand() -> None:
     desk.feed(account({"USD": D(1)}, NOON + SECOND))
     desk.outbox.clear()
     desk.restart()
-    assert outcomes(desk.outbox) == [("daily_loss", Outcome.OK), ("account_drift", Outcome.BREACH)]
+    said = dict(levels(desk.outbox))
+    assert said.keys() == set(Guard)
+    assert (said[Guard.DAILY_LOSS], said[Guard.POSITION_DRIFT]) == (GuardLevel.OK, GuardLevel.REDUCE)
 
 
 def test_a_loss_that_is_not_known_is_told_as_that() -> None:
     desk = Desk(LIMITS).open()
     found = desk.feed(fill("1", product_id="SOL-USD"))
-    assert ("daily_loss", Outcome.UNKNOWN) in outcomes(found)
+    assert (Guard.DAILY_LOSS, GuardLevel.UNKNOWN) in levels(found)
     assert desk.storing == []
 
 
@@ -269,7 +307,11 @@ def test_a_halt_is_stored_then_told_and_acts_on_the_very_next_signal() -> None:
     told = desk.store()
     audit = one(told, m.Audit)
     assert (audit.command, audit.who, audit.reason, audit.ok) == ("halt", "operator", "smoke", True)
-    assert (audit.cause, audit.ok, audit.result) == ("command", True, "halted since 2026-03-10 12:00:00 UTC")
+    assert (audit.cause, audit.ok, audit.result) == (
+        "command",
+        True,
+        "halted since 2026-03-10 12:00:00 UTC, smoke (operator)",
+    )
     assert desk.ask(signal("after")).reason is Reason.TRADING_HALTED
 
 
@@ -300,7 +342,8 @@ def test_a_command_that_changes_nothing_succeeds_without_a_write(state: Trading,
     desk.feed(trading(state, 2))
     found = desk.feed(command(action))
     assert all_of(found, m.TradingState) == []
-    assert (one(found, m.Audit).ok, one(found, m.Audit).result) == (True, f"already {state}")
+    assert one(found, m.Audit).ok
+    assert one(found, m.Audit).result.startswith(f"already {state} since")
 
 
 def test_only_resume_leads_out_of_a_halt() -> None:
@@ -343,7 +386,8 @@ def test_a_lost_race_for_the_same_state_is_a_success_without_another_write() -> 
     desk.feed(command(Action.HALT))
     desk.storing.clear()
     found = desk.feed(trading(Trading.HALTED, 7))
-    assert (all_of(found, m.TradingState), one(found, m.Audit).result) == ([], "already halted")
+    assert all_of(found, m.TradingState) == []
+    assert one(found, m.Audit).result.startswith("already halted since")
 
 
 def test_a_loss_guard_that_lost_the_race_halts_again() -> None:
@@ -391,3 +435,111 @@ def test_one_change_is_stored_after_the_other() -> None:
     found = desk.feed(command(Action.HALT, name="second"))
     assert (one(found, m.Audit).ok, all_of(found, m.TradingState)) == (False, [])
     assert one(desk.store(), m.Audit).cause == "first"
+
+
+# -- guards that reduce or halt, and what a resume makes of them
+
+
+STEPS = guarded(
+    rejections=Steps(reduce=D(2), halt=D(4)),
+    concentration=Steps(reduce=D("0.3"), halt=D("0.6")),
+)
+FEW = {"USD": D(1000), "BTC": D(0), "ETH": D(0)}
+
+
+def poor(price: str = "100", limits: RiskConfig = STEPS) -> Desk:
+    """With 1,000 and two bought at 100."""
+    desk = Desk(msgspec.structs.replace(limits, daily_loss_limit=D(10_000))).open(opening=FEW)
+    desk.bought("2").feed(mark(price=price))
+    return desk
+
+
+def test_a_guard_that_reduces_lets_exits_pass_and_stays_when_its_figure_is_fine_again() -> None:
+    desk = poor()
+    desk.bought("1", "150").feed(mark(price="150"))  # 450 of 1100
+    [state] = desk.storing
+    assert (state.state, state.reason, state.who) == (Trading.REDUCING, "concentration", "risk")
+    desk.store()
+    assert desk.ask(signal("entry", limit_price=D(150))).reason is Reason.TRADING_REDUCING
+    desk.approve(signal("exit", SELL, limit_price=D(150)))
+    desk.feed(mark(price="50"))
+    desk.later(3600)
+    assert (desk.storing, desk.trading()) == ([], Trading.REDUCING)
+    assert desk.tell(Action.RESUME).ok
+    assert desk.trading() is Trading.ACTIVE
+
+
+def test_a_guard_goes_on_from_reducing_to_the_halt() -> None:
+    desk = poor()
+    desk.feed(mark(price="300"))  # 600 of 1400
+    desk.store()
+    desk.feed(mark(price="700"))
+    assert [state.state for state in desk.storing] == [Trading.HALTED]
+
+
+def test_a_resume_is_refused_while_a_guard_would_reduce_again() -> None:
+    desk = poor("300")
+    desk.store()
+    audit = desk.tell(Action.RESUME)
+    assert not audit.ok
+    assert audit.result.startswith("concentration: ")
+    assert desk.trading() is Trading.REDUCING
+
+
+def test_out_of_a_halt_a_resume_leads_no_further_than_a_guard_that_reduces() -> None:
+    desk = poor("300")
+    desk.store()
+    desk.tell(Action.HALT)
+    assert desk.tell(Action.RESUME, "enough", "resume").ok
+    current = desk.core.switch.current
+    assert current is not None
+    assert (current.state, current.reason, current.who) == (Trading.REDUCING, "concentration", "risk")
+    assert not desk.tell(Action.RESUME, name="further").ok
+
+
+def test_a_drawdown_is_measured_anew_after_a_resume() -> None:
+    desk = poor("40", guarded(drawdown=Steps(reduce=D("0.1"), halt=D("0.2"))))  # 880 of 1000
+    desk.store()
+    assert desk.trading() is Trading.REDUCING
+    assert desk.tell(Action.RESUME).ok
+    assert (desk.trading(), desk.figures.equity_peak) == (Trading.ACTIVE, D(880))
+    desk.feed(mark(price="30"), tick())
+    assert desk.storing == []
+    assert desk.restart().figures.equity_peak == 880
+
+
+@pytest.mark.parametrize("snapshot", [True, False])
+def test_rejections_before_a_resume_count_no_more_also_over_a_restart(snapshot: bool) -> None:
+    desk = Desk(STEPS).open()
+    for n in range(2):
+        desk.end(desk.approve(signal(f"s{n}")), m.OrderStatus.REJECTED, 1)
+    assert [state.reason for state in desk.storing] == ["rejections"]
+    desk.store()
+    assert desk.tell(Action.RESUME).ok
+    desk.restart(snapshot=snapshot).feed(account(at=NOON + SECOND))
+    assert (desk.storing, desk.trading()) == ([], Trading.ACTIVE)
+    desk.end(desk.approve(signal("one more")), m.OrderStatus.REJECTED, 1)
+    assert desk.storing == []
+
+
+def test_an_older_state_that_is_told_late_measures_nothing_anew() -> None:
+    desk = Desk(STEPS).open()
+    desk.tell(Action.REDUCE_ONLY)
+    desk.tell(Action.RESUME, name="resume")
+    desk.end(desk.approve(signal("s0")), m.OrderStatus.REJECTED, 1)
+    desk.feed(trading(Trading.ACTIVE, 2, resumed_at=NOON - SECOND))
+    desk.end(desk.approve(signal("s1")), m.OrderStatus.REJECTED, 1)
+    assert [state.reason for state in desk.storing] == ["rejections"]
+
+
+def test_reducing_by_a_drift_becomes_that_of_another_guard_when_the_drift_is_gone() -> None:
+    desk = poor("100")
+    desk.feed(account({**FEW, "USD": D(799), "BTC": D(2)}, NOON + SECOND))
+    desk.store()
+    desk.feed(mark(price="300"))
+    desk.feed(account({**FEW, "USD": D(800), "BTC": D(2)}, NOON + 2 * SECOND))
+    [state] = desk.storing
+    assert (state.state, state.reason) == (Trading.REDUCING, "concentration")
+    desk.store()
+    desk.feed(mark(price="100"), tick())
+    assert (desk.storing, desk.trading()) == ([], Trading.REDUCING)

@@ -90,6 +90,38 @@ def fill(
     )
 
 
+def adjustment(
+    number: int, size: object, price: object = 100, at: datetime = T0, product_id: str = BTC
+) -> m.Adjustment:
+    """What a handover of so much would be written as; `size` 0 is a payment."""
+    amount, value = Decimal(str(size)), Decimal(str(price))
+    return m.Adjustment(
+        id=f"adjustment-{product_id}-{number}",
+        at=at,
+        kind=m.AdjustmentKind.HANDOVER if amount else m.AdjustmentKind.DEPOSIT,
+        request_id=f"request-{number}",
+        who="operator",
+        reason="test",
+        flows={"BTC": -amount, "USD": amount * value} if amount else {"USD": value},
+        product_id=product_id if amount else "",
+        size=amount,
+        price=value if amount else Decimal(0),
+    )
+
+
+def state(trading: m.Trading, revision: int, flatten: str = "") -> m.TradingState:
+    return m.TradingState(
+        id=f"trading-{revision}",
+        at=T0,
+        state=trading,
+        reason="test",
+        who="operator",
+        since=T0,
+        revision=revision,
+        flatten=flatten,
+    )
+
+
 def order_of(signal: m.Signal) -> m.ApprovedOrder:
     return m.ApprovedOrder(
         client_order_id=m.client_order_id(signal.id),

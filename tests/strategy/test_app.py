@@ -1,11 +1,35 @@
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+
+import msgspec
 
 from libs.common import messages as m
-from services.strategy.app import Counted
+from libs.common.bus import Delivery, Entry
+from libs.common.clock import AsyncioTasks
+from libs.common.settings import Settings
+from libs.common.shell import Shell
+from libs.common.subjects import INSTALLATION_KEY, STATE_BUCKET, TRADING_KEY, subject_of
+from services.strategy.app import Counted, inputs
 from services.strategy.metrics import StrategyMetrics
-from tests.strategy.builders import BTC, ENTER, MINUTE, World, candle, deny, fill, mark, seconds
+from tests.common.memory_bus import MemoryBus, MemoryLedger
+from tests.strategy.builders import (
+    BTC,
+    ENTER,
+    EXIT,
+    MINUTE,
+    T0,
+    World,
+    candle,
+    deny,
+    fill,
+    mark,
+    seconds,
+    state,
+)
 
 
 class Hands:
@@ -99,3 +123,57 @@ def test_everything_else_is_the_core_s_own() -> None:
     other.counted.restore(service.counted.dump())
     assert other.counted.dump() == service.counted.dump()
     assert other.counted.not_ready(other.world.now + MINUTE) == "recovering"
+
+
+class SilentLedger(MemoryLedger):
+    """After the past nothing more comes."""
+
+    async def read(self) -> list[Delivery]:
+        await asyncio.Event().wait()
+        raise AssertionError("it waits for ever")
+
+
+class Bus(MemoryBus):
+    """A position, the candle that ends it, and a flatten in force."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        bought = fill(1, m.Side.BUY, 2, at=T0 + seconds(30))
+        self.stored = [Delivery(1, subject_of(bought), bought)]
+        self.window = [candle(0), candle(1, volume=EXIT)]
+        self.entries[STATE_BUCKET, INSTALLATION_KEY] = Entry(msgspec.json.encode(m.Installation(id="installation")), 1)
+        flatten = state(m.Trading.REDUCING, 1, flatten="f")
+        self.entries[STATE_BUCKET, TRADING_KEY] = Entry(msgspec.json.encode(flatten), 1)
+
+    def ledger(self, position: int) -> SilentLedger:
+        return SilentLedger(self, position)
+
+    @property
+    def signals(self) -> list[m.Signal]:
+        return [message for message in self.published if isinstance(message, m.Signal)]
+
+
+async def test_the_shell_tells_it_the_trading_state_at_the_start_and_from_then_on() -> None:
+    bus, failures = Bus(), list[BaseException]()
+    tasks, settings = AsyncioTasks(failures.append), Settings("test", Path("var"), {"market": {"products": [BTC]}})
+    shell = Shell(
+        "strategy",
+        "test",
+        World(recovered=False).core,
+        inputs(settings),
+        bus=bus,
+        clock=Hands(T0 + 2 * MINUTE),
+        tasks=tasks,
+        metrics=StrategyMetrics(),
+    )
+    tasks.spawn(shell.run(), "shell")
+    async with asyncio.timeout(5):
+        while "sync" not in bus.served and not failures:
+            await asyncio.sleep(0)
+        await shell.ask(None)
+        assert bus.signals == []
+        await bus.store(STATE_BUCKET, TRADING_KEY, msgspec.json.encode(state(m.Trading.ACTIVE, 2)), 1)
+        await shell.ask(None)
+    await tasks.close()
+    assert failures == []
+    assert [(signal.side, signal.quantity) for signal in bus.signals] == [(m.Side.SELL, Decimal(2))]

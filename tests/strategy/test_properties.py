@@ -8,9 +8,26 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from libs.common import messages as m
-from tests.strategy.builders import BTC, ENTER, EXIT, HOLD, MINUTE, T0, World, approve, candle, deny, event, fill, mark
+from tests.strategy.builders import (
+    BTC,
+    ENTER,
+    EXIT,
+    HOLD,
+    MINUTE,
+    T0,
+    World,
+    adjustment,
+    approve,
+    candle,
+    deny,
+    event,
+    fill,
+    mark,
+    state,
+)
 from tests.strategy.builders import seconds as seconds_of
 
+STATES = ((m.Trading.ACTIVE, ""), (m.Trading.REDUCING, ""), (m.Trading.HALTED, ""), (m.Trading.REDUCING, "flatten"))
 RESIDUE = (m.Reason.DUST, m.Reason.NOTHING_TO_REDUCE)
 DENIALS = (m.Reason.MARK_STALE, m.Reason.TRADING_HALTED, m.Reason.SIGNAL_EXPIRED, *RESIDUE)
 
@@ -26,6 +43,8 @@ STEPS = st.lists(
         st.tuples(st.just("fill"), st.sampled_from([25, 50, 100])),
         st.tuples(st.just("end"), st.integers(0, 2)),
         st.tuples(st.just("operator"), st.sampled_from([-3, 2])),
+        st.tuples(st.just("adjust"), st.sampled_from([-4, -1, 3])),
+        st.tuples(st.just("state"), st.integers(0, 3)),
     ),
     max_size=60,
 )
@@ -45,6 +64,8 @@ class Game:
         self.sold: dict[str, Decimal] = {}  # filled so far, by signal id
         self.quantity = Decimal(0)
         self.residue = False
+        self.trading = state(m.Trading.ACTIVE, 1)
+        self.world.send(self.trading)
         self.lost_state = False
 
     # -- what may happen
@@ -103,6 +124,19 @@ class Game:
         if size > 0 or self.quantity > 0:
             self._traded(m.Side.BUY if size > 0 else m.Side.SELL, Decimal(abs(size)), "operator")
 
+    def _adjust(self, size: int) -> None:
+        """Holdings handed over, and given back as far as they are there."""
+        size_now = max(Decimal(size), -self.quantity)
+        if size_now:
+            self.quantity += size_now
+            self.residue = False
+            self.write(adjustment(len(self.ledger), size_now, 100, self.world.now))
+
+    def _state(self, index: int) -> None:
+        trading, flatten = STATES[index]
+        self.trading = state(trading, self.trading.revision + 1, flatten)
+        self.send(self.trading)
+
     def _traded(self, side: m.Side, size: Decimal, signal_id: str) -> None:
         self.quantity = max(self.quantity + (size if side is m.Side.BUY else -size), Decimal(0))
         self.residue = False
@@ -116,6 +150,7 @@ class Game:
         self.world.now = old.now
         past: list[m.Message] = [
             *self.ledger[ledger_length:],
+            self.trading,
             *([self.last_mark] if self.last_mark else []),
             *self.bars,
         ]
@@ -153,6 +188,7 @@ class Game:
             assert signal.attempt == 1, "an entry is not tried again"
         else:
             assert signal.quantity == self.quantity > 0
+            assert not self.trading.flatten, "risk closes the position"
             before = [s for s in self.given.values() if s.trigger == signal.trigger and s.side is signal.side]
             assert signal.attempt == len(before) + 1
             assert all(known.id in self.ended for known in before)
@@ -222,3 +258,19 @@ def test_the_game_reaches_what_it_is_about() -> None:
         (m.Side.BUY, 1),
     ]
     assert all(s.product_id == BTC for s in game.given.values())
+
+
+def test_the_game_reaches_adjustments_and_trading_states() -> None:
+    game = Game()
+    story: list[Step] = [
+        *[("adjust", 3), ("adjust", -1), ("mark", 90), ("state", 2), ("deny", 1)],
+        *[("state", 3), ("wait", 60), ("mark", 90), ("tick", 0)],
+    ]
+    for step in story:
+        game.play(step)
+    assert len(game.given) == 1
+    game.play(("state", 0))
+    assert [(s.side, s.attempt, s.quantity) for s in game.given.values()] == [
+        (m.Side.SELL, 1, Decimal(2)),
+        (m.Side.SELL, 2, Decimal(2)),
+    ]

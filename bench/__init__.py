@@ -1,0 +1,1 @@
+"""What is measured and not asserted: a figure belongs in a report, a limit in a test."""
