@@ -203,7 +203,7 @@ class History:
         ]
         yield from steps[:-1]
         for place, fill in enumerate(template.fills):
-            name = f"fill-{number}-{place}"
+            name = m.derive_id("fill", number, place)  # as long as the venue's
             fee = price * fill.size * FEE_RATE
             yield replace(fill, id=name, at=at, trade_time=at, client_order_id=key, price=price, fee=fee, trade_id=name)
         value = price * Decimal(HELD)

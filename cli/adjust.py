@@ -60,9 +60,11 @@ def handover(product: str, quantity: str, price: str, request_id: str) -> m.Adju
     )
 
 
-def _signed(text: str, flag: str) -> Decimal | None:
+def _signed(text: str, flag: str) -> Decimal:
     size = amount(text.removeprefix("-"), flag)
-    return -size if size is not None and text.startswith("-") else size
+    if size is None:
+        raise BadConfig(f"{flag} {text!r} is not a number")
+    return -size if text.startswith("-") else size
 
 
 async def adjust(bus: ControlBus, body: m.Command, repeat: str, patience_seconds: float = ANSWER_SECONDS) -> Json:

@@ -78,13 +78,17 @@ async def audit(journal: Journal, client: httpx.AsyncClient, settings: Settings,
     figures = journal.figures
     venue = await venue_state(client)
     venue_fills = await _venue_fills(client, load_signer(settings.coinbase, settings.key_file, 120))
+    adjustments, quote = list(journal.adjustments.values()), settings.market.quote_currency
     with localcontext() as context:
         context.prec = PRECISION
+        by_hand = _by_hand(journal.fills, venue_fills, adjustments, quote)
+        flows = sum((adjustment.flows.get(quote, ZERO) for adjustment in adjustments), ZERO)
+        first = None if journal.first_equity is None else journal.first_equity + flows
         found = [
             *_balances(figures, venue),
-            *_fees(figures, venue),
-            *_fills(journal.fills, venue_fills),
-            *_profit(figures, venue, journal.first_equity, settings.market.quote_currency),
+            *_fees(figures, venue, by_hand),
+            *_fills(journal.fills, {entry: fill for entry, fill in venue_fills.items() if entry not in by_hand}),
+            *_profit(figures, venue, first, quote),
         ]
     return Audit(venue, figures, found)
 
@@ -102,8 +106,32 @@ def _balances(figures: m.RiskFigures, venue: VenueState) -> list[Difference]:
     return found
 
 
-def _fees(figures: m.RiskFigures, venue: VenueState) -> list[Difference]:
-    return _differ("fees", figures.fees, venue.total_fees)
+def _by_hand(
+    ours: dict[str, m.Fill], venues: dict[str, VenueFill], adjustments: list[m.Adjustment], quote: str
+) -> dict[str, VenueFill]:
+    """Fills of orders that are not ours, of the products where the manual trades in the ledger account for all of them:
+    the same coins and the same cash, fees included."""
+    found: dict[str, VenueFill] = {}
+    foreign = {entry: fill for entry, fill in venues.items() if entry not in ours}
+    for product in {fill.product_id for fill in foreign.values()}:
+        fills = {entry: fill for entry, fill in foreign.items() if fill.product_id == product}
+        coins = cash = ZERO
+        for fill in fills.values():
+            sign = 1 if fill.side is m.Side.BUY else -1
+            coins += sign * fill.size
+            cash -= sign * fill.quote_value + fill.fee
+        for trade in adjustments:
+            if trade.kind is m.AdjustmentKind.MANUAL_TRADE and trade.product_id == product:
+                coins -= trade.size
+                cash -= trade.flows.get(quote, ZERO) - trade.size * trade.price
+        if not coins and not cash:
+            found |= fills
+    return found
+
+
+def _fees(figures: m.RiskFigures, venue: VenueState, by_hand: dict[str, VenueFill]) -> list[Difference]:
+    """The fees of a manual trade are in the price at which it was booked."""
+    return _differ("fees", figures.fees + sum((fill.fee for fill in by_hand.values()), ZERO), venue.total_fees)
 
 
 def _fills(ours: dict[str, m.Fill], venues: dict[str, VenueFill]) -> list[Difference]:
@@ -116,7 +144,8 @@ def _fills(ours: dict[str, m.Fill], venues: dict[str, VenueFill]) -> list[Differ
 
 
 def _profit(figures: m.RiskFigures, venue: VenueState, first: Decimal | None, quote: str) -> list[Difference]:
-    """What we say was made, against what the venue's account is worth now and was worth at the start."""
+    """What we say was made, against what the venue's account is worth now and was worth at the start, with what was
+    paid in since. Coins that are not ours to sell (all that the books hold beside the position) are worth nothing."""
     if first is None or figures.unrealized_pnl is None:
         return [Difference("PnL", "not known", "not asked")]
     worth = ZERO
@@ -126,7 +155,8 @@ def _profit(figures: m.RiskFigures, venue: VenueState, first: Decimal | None, qu
         if currency == quote:
             worth += held
         elif held and position is not None and position.mark_price is not None:
-            worth += held * position.mark_price
+            beside = figures.books.get(currency, ZERO) - position.quantity
+            worth += (held - beside) * position.mark_price
     return _differ("PnL", figures.realized_pnl + figures.unrealized_pnl - figures.fees, worth - first)
 
 

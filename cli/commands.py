@@ -34,7 +34,7 @@ Limit = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most 
 Wait = Annotated[int, typer.Option("--wait-seconds", min=1, max=3600, help="How long to wait for the outcome.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; kept with the order.")]
 RequestId = Annotated[
-    str | None, typer.Option("--request-id", help="The same id is the same order, however often it is asked for.")
+    str | None, typer.Option("--request-id", help="The same id counts once, however often it is asked for.")
 ]
 
 

@@ -43,6 +43,7 @@ class Journal:
         self.verdicts: dict[str, m.Verdict] = {}
         self.orders: dict[str, m.OrderEvent] = {}
         self.fills: dict[str, m.Fill] = {}
+        self.adjustments: dict[str, m.Adjustment] = {}
         self.figures: m.RiskFigures | None = None
         self.first_equity: Decimal | None = None
         self._changed = asyncio.Event()
@@ -111,6 +112,8 @@ class Journal:
                     self.open_orders.discard(message.client_order_id)
             case m.Fill():
                 self.fills.setdefault(message.id, message)
+            case m.Adjustment():
+                self.adjustments.setdefault(message.id, message)
 
     @property
     def equity(self) -> Decimal | None:

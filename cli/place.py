@@ -71,9 +71,11 @@ class Placing:
     async def _settle(self) -> None:
         reply = await self._ask()
         self.risk_said = reply.detail
+        self._client_order_id = reply.data.get("client_order_id", "")
+        self._signal_id = reply.data.get("signal_id", "")  # empty where it could not even be judged
         if not reply.ok:
-            raise Refused(f"denied by risk: {reply.detail}")
-        self._client_order_id, self._signal_id = reply.data["client_order_id"], reply.data["signal_id"]
+            rules = f"; every rule: `perps-bot risk explain {self._signal_id}`" if self._signal_id else ""
+            raise Refused(f"denied by risk: {reply.detail}{rules}")
         for step in await self._bus.order_events(self._client_order_id):
             self._hear(step)  # those before the answer, and all of them where the same was asked for before
         while not self._settled():

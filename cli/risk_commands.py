@@ -61,9 +61,9 @@ def flatten(
 ) -> None:
     """Close every position and cancel every order; wait for it.
 
-    At the market, and exits are canceled too. Works while halted, and with strategy and marketdata down. Risk tries on by itself, also after the wait and over
-    restarts, until a `resume` or a `halt`. Trading stays reduce-only, or halted if it was, until `resume`. The same
-    command again follows the same closing.
+    At the market, and exits are canceled too. Works while halted, and with strategy and marketdata down. Risk tries on
+    by itself, also after the wait and over restarts, until a `resume` or a `halt`. Trading stays reduce-only, or halted
+    if it was, until `resume`. The same command again follows the same closing.
     """
     repeat = shlex.join(["perps-bot", *sys.argv[1:]])
     run_loop(run_flatten(settings_module.load(profile or context.obj), reason, wait_seconds, repeat, as_json))
@@ -94,8 +94,8 @@ def explain_verdict(
 ) -> None:
     """Show why an order was approved or denied: every rule.
 
-    And what became of it. Reads the ledger: the services may be down, the bus must be up. At least 6 characters of the id are needed; less
-    than all of it takes longer, since the whole ledger has to be read.
+    And what became of it. Reads the ledger: the services may be down, the bus must be up. At least 6 characters of the
+    id are needed; less than all of it takes longer, since the whole ledger has to be read.
     """
 
     async def work(tool: Tool) -> None:
@@ -145,8 +145,8 @@ def classify(
 ) -> None:
     """Say what a drift was, so that it ends.
 
-    A drift is a difference between the account and the bot's books, and means reduce-only. A deposit or withdrawal is neither gain nor loss. A manual trade is booked like a trade of the bot's own. The drift
-    itself: `perps-bot positions`.
+    A drift is a difference between the account and the bot's books, and means reduce-only; `perps-bot positions` tells
+    it. A deposit or withdrawal is neither gain nor loss. A manual trade is booked like a trade of the bot's own.
     """
     given, repeat = repeatable(request_id)
 

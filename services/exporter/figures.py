@@ -111,7 +111,8 @@ def playbook(f: Figures) -> list[Row]:
         ),
         Row(
             "perps_bot_risk_daily_loss_limit",
-            "Daily loss in the quote currency at which trading halts.",
+            "Daily loss in the quote currency at which trading halts at the latest: the smaller of the amount and the "
+            "percentage of the equity at 00:00 UTC.",
             risk.daily_loss_limit if risk else None,
         ),
         Row(

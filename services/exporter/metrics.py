@@ -20,6 +20,9 @@ from services.exporter.figures import ACCOUNT_PARTS, Figures, Number, Row, playb
 from services.exporter.state import Kept
 
 Samples = dict[tuple[str, ...], Number]  # by the values of the labels
+LEVELS = tuple(m.GuardLevel)  # the worst last, so that an alert can say "from there on"
+STEPS = ("warn", "reduce", "halt")
+DONE = ("flat", "dust")  # outcomes of a closing that has come to its end
 
 
 class ExporterMetrics(ServiceMetrics):
@@ -45,6 +48,7 @@ def _families(f: Figures) -> Iterator[Metric]:
     for row in (*playbook(f), *_rows(f)):
         yield _family(row.name, row.help, {(): row.value})
     yield from _tables(f)
+    yield from _guards(f)
     yield from _services(f)
     yield from _account(f)
     if f.kept is not None:
@@ -82,6 +86,8 @@ def _rows(f: Figures) -> Iterator[Row]:
     )
     if risk := f.risk:
         yield Row("perps_bot_equity", "Equity in the quote currency.", risk.equity)
+        yield Row("perps_bot_equity_day_start", "Equity at 00:00 UTC, with what was paid since.", risk.equity_day_start)
+        yield Row("perps_bot_equity_peak", "Highest equity since an operator last resumed.", risk.equity_peak)
         yield Row("perps_bot_exposure", "Exposure in the quote currency.", risk.exposure)
         yield Row("perps_bot_reserved", "Quote currency held against the limits for orders under way.", risk.reserved)
         yield Row("perps_bot_realized_pnl", "Realised profit and loss in the quote currency.", risk.realized_pnl)
@@ -123,6 +129,26 @@ def _tables(f: Figures) -> Iterator[Metric]:
         yield _family("perps_bot_account_drift", "The venue's balance less ours, where they differ.", drift, "currency")
     dropped: Samples = {(kind,): count for kind, count in f.seen.dropped.items()}
     yield _family("perps_exporter_dropped_total", "Messages that could not be reckoned with, by type.", dropped, "type")
+
+
+def _guards(f: Figures) -> Iterator[Metric]:
+    """Without any guard the figures come from a risk of before them, which cannot tell what is degraded either."""
+    if (risk := f.risk) is None or not risk.guards:
+        return
+    levels: Samples = {(guard,): LEVELS.index(figure.level) for guard, figure in risk.guards.items()}
+    text = "How far the guard has gone: " + ", ".join(f"{number} {level}" for number, level in enumerate(LEVELS)) + "."
+    yield _family("perps_bot_risk_guard_level", text, levels, "guard")
+    values: Samples = {(guard,): figure.value for guard, figure in risk.guards.items()}
+    yield _family("perps_bot_risk_guard_value", "What the guard measures, in its own unit.", values, "guard")
+    steps: Samples = {(guard, step): getattr(fig, step) for guard, fig in risk.guards.items() for step in STEPS}
+    text = "The value from which on the guard warns, reduces, halts; absent where it never does."
+    yield _family("perps_bot_risk_guard_threshold", text, steps, "guard", "step")
+    degraded: Samples = {(product,): int(product in risk.degraded) for product in f.scope.products}
+    text = "1 while the product takes no entries: its market data is not sound, or was not until just now."
+    yield _family("perps_bot_market_degraded", text, degraded, "product")
+    closing: Samples = {(p,): int(position.outcome not in DONE) for p, position in (risk.closing or {}).items()}
+    text = "1 while a flatten has still to close the position, 0 once it is flat or dust; absent without a flatten."
+    yield _family("perps_bot_position_closing", text, closing, "product")
 
 
 def _services(f: Figures) -> Iterator[Metric]:

@@ -39,7 +39,7 @@ def report(f: Figures) -> Json:
         "metrics": {row.name: row.value for row in playbook(f)},
         "venue": f.scope.venue,
         "replay": f.scope.replay,
-        "trading": trading and _of(trading, "state", "reason", "who", "since", "revision"),
+        "trading": trading and _of(trading, "state", "reason", "who", "since", "revision", "flatten"),
         "risk": _risk(risk, f) if risk else None,
         "feed": {product_id: _feed(product_id, seconds, f) for product_id, seconds in f.mark_ages.items()},
         "services": [_service(name, f) for name in SERVICES],
@@ -108,7 +108,10 @@ def _risk(risk: m.RiskFigures, f: Figures) -> Json:
         "age_seconds": f.risk_age,
         "stale": f.risk is None,
         **_of(risk, "equity", "exposure", "reserved", "realized_pnl", "unrealized_pnl", "fees"),
-        **_of(risk, "daily_loss", "daily_loss_limit", "drift"),
+        **_of(risk, "daily_loss", "daily_loss_limit", "drift", "equity_day_start", "equity_peak"),
+        "guards": risk.guards,
+        "degraded": risk.degraded if risk.guards else None,  # a risk of before the guards cannot tell
+        "closing": risk.closing or {},  # whether a flatten is in force says the trading state
         "daily_loss_used": _used(risk.daily_loss, risk.daily_loss_limit),
         "positions": _positions(risk),
     }

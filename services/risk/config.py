@@ -158,13 +158,14 @@ class RiskConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def for_replay(self, candle_seconds: int) -> RiskConfig:
         """The account is polled by wall time, which says nothing in market time; and marks come as often as the
-        recording has ticks: only what lacks for whole candles is stale."""
+        recording has ticks: only what lacks, or stands still, for whole candles is stale."""
         staleness, lag = self.guards.mark_staleness, Decimal(candle_seconds)
         later = {
             name: None if (v := getattr(staleness, name)) is None else v + lag for name in ("warn", "reduce", "halt")
         }
         guards = msgspec.structs.replace(self.guards, mark_staleness=msgspec.structs.replace(staleness, **later))
-        return msgspec.structs.replace(self, guards=guards, account_age_max_seconds=1e10)
+        still = self.price_age_max_seconds + candle_seconds
+        return msgspec.structs.replace(self, guards=guards, account_age_max_seconds=1e10, price_age_max_seconds=still)
 
 
 NO_LIMITS = ("position_notional_max_by_product", "port", "host", "halt_positions", "guards")

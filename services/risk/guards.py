@@ -48,7 +48,8 @@ class Degraded(Struct):
 
 class Watch(Struct):
     """`errors` are the times of the latest orders without an outcome; `rejections` those of the venue in a row;
-    `samples` (time, mid) per product, the oldest first; `marked` the time of each product's last mark."""
+    `samples` (time, mid) per product, the oldest first; `marked` the time of each product's last mark;
+    `lived` whose feed has ever been live: only what was there can be lost."""
 
     peak_equity: Decimal | None = None
     rejections: int = 0
@@ -56,6 +57,7 @@ class Watch(Struct):
     samples: dict[str, list[tuple[datetime, Decimal]]] = field(default_factory=dict)
     degraded: dict[str, Degraded] = field(default_factory=dict)
     marked: dict[str, datetime] = field(default_factory=dict)
+    lived: dict[str, bool] = field(default_factory=dict)
 
     def on_mark(self, mark: m.Mark, config: Guards) -> None:
         """Sample the price. After a gap that nobody has looked into, of a replay or of our own absence, the product is
@@ -93,21 +95,24 @@ class Watch(Struct):
     def look(self, known: Knowledge, now: datetime, config: Guards) -> None:
         """Whether each product's feed and mark are sound.
 
-        Degraded: the feed is not live, or age of the mark >= `reduce`. Sound again: a mark of an age < `warn` (where
-        none is given, < `reduce`) for `recover_seconds` without a break. What has no mark yet is not degraded by that
-        alone, since nothing was lost and the rules refuse it; but it is not sound either.
+        Degraded: the feed was live and is not, or age of the mark >= `reduce`. Sound again: a live feed and a mark of
+        an age < `warn` (where none is given, < `reduce`) for `recover_seconds` without a break. What has no feed or mark
+        yet is not degraded by that alone, since nothing was lost and the rules refuse it; it is not sound either.
         """
         steps = config.mark_staleness
         self.degraded = {product: found for product, found in self.degraded.items() if product in known.products}
         for product_id in known.products:
             feed, mark = known.feeds.get(product_id), known.marks.get(product_id)
             age = None if mark is None else _seconds(now - mark.at)
-            if feed is not None and feed.state is not m.Feed.LIVE:
+            live = feed is not None and feed.state is m.Feed.LIVE
+            if live:
+                self.lived[product_id] = True
+            if feed is not None and not live and product_id in self.lived:
                 self.degraded[product_id] = Degraded(f"feed {feed.state}: {feed.reason}")
             elif age is not None and age >= steps.reduce:
                 self.degraded[product_id] = Degraded(_unmarked(config))
             elif found := self.degraded.get(product_id):
-                sound = age is not None and age < (steps.warn or steps.reduce)
+                sound = live and age is not None and age < (steps.warn or steps.reduce)
                 found.sound_since = (found.sound_since or now) if sound else None
                 if found.sound_since and (now - found.sound_since).total_seconds() >= steps.recover_seconds:
                     del self.degraded[product_id]

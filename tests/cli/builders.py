@@ -68,6 +68,22 @@ def fill(entry: str = "f1", fee: str = "0.6") -> m.Fill:
     )
 
 
+def adjustment(
+    kind: m.AdjustmentKind, flows: dict[str, str], size: str = "0", price: str = "0", name: str = "a1"
+) -> m.Adjustment:
+    return m.Adjustment(
+        id=name,
+        kind=kind,
+        request_id=name,
+        who="ann",
+        reason="test",
+        flows={currency: Decimal(amount) for currency, amount in flows.items()},
+        product_id=PRODUCT if Decimal(size) else "",
+        size=Decimal(size),
+        price=Decimal(price),
+    )
+
+
 def decision(at: datetime, signal_id: str = "") -> m.Decision:
     return m.Decision(
         id=f"decision-{at}",

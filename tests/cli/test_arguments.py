@@ -197,7 +197,7 @@ def test_a_data_directory_that_cannot_be_written_is_refused(command: Command, mo
     assert (code, "cannot be written" in err) == (2, True)
 
 
-@pytest.mark.parametrize("name", ["halt", "resume", "reduce-only"])
+@pytest.mark.parametrize("name", ["halt", "resume", "reduce-only", "flatten", "cancel-all"])
 def test_a_change_of_the_trading_state_wants_a_reason(command: Command, name: str) -> None:
     for arguments in ((name,), (name, "--reason", " ")):
         code, line = command.refused(*arguments)
@@ -208,6 +208,13 @@ def test_with_the_bus_down_commands_say_so_at_once(command: Command) -> None:
     for arguments in (("status",), ("status", "--json"), ("halt", "--reason", "test")):
         code, line = command.refused(*arguments)
         assert (code, "no NATS server" in line) == (5, True)
+
+
+@pytest.mark.parametrize("name", ["halt", "flatten", "cancel-all"])
+def test_with_the_bus_down_an_operator_who_wants_out_is_told_the_way_that_is_left(command: Command, name: str) -> None:
+    code, line = command.refused(name, "--reason", "test")
+    assert (code, "no NATS server" in line) == (5, True)
+    assert "`perps-bot orders cancel-all`" in line
 
 
 @pytest.mark.parametrize(
@@ -227,6 +234,16 @@ def test_with_the_bus_down_commands_say_so_at_once(command: Command) -> None:
         ("fills list --since yesterday", "--since 'yesterday' is not a time"),
         ("orders nonsense", "No such command 'nonsense'"),
         ("orders", "Missing command"),
+        ("risk", "Missing command"),
+        ("risk explain", "Missing argument 'ID'"),
+        ("risk history --limit 65", "--limit"),
+        ("flatten --reason drill --wait-seconds 0", "--wait-seconds"),
+        ("account classify", "Missing argument 'KIND'"),
+        ("account classify gift --currency USD --reason drill", "KIND 'gift' is none of deposit, withdrawal"),
+        ("account classify deposit --currency USD", "deposit needs a reason: --reason 'why'"),
+        ("account handover --product BTC-USD --quantity -x --reason drill", "--quantity 'x' is not a number"),
+        ("account handover --product BTC-USD --quantity -1", "handover needs a reason"),
+        ("account handover --product BTC-USD --quantity 1 --reason drill --request-id= ", "--request-id is empty"),
     ],
 )
 def test_a_mistyped_tool_names_the_flag_and_counts_as_a_tooling_error(command: Command, line: str, says: str) -> None:

@@ -17,12 +17,12 @@ from libs.common import messages as m
 from libs.common.errors import StackFailed
 from libs.common.settings import Settings
 from sim.auth import key_at
-from tests.cli.builders import PRODUCT, START, OperatorBus, figures, fill
+from tests.cli.builders import PRODUCT, START, OperatorBus, adjustment, figures, fill
 
 BOOKS = {"USD": "949.4", "BTC": "0.5"}
 
 
-def venue_fill(entry: str = "f1", fee: str = "0.6") -> dict[str, object]:
+def venue_fill(entry: str = "f1", fee: str = "0.6", size: str = "0.5", side: str = "BUY") -> dict[str, object]:
     return {
         "entry_id": entry,
         "trade_id": "t1",
@@ -30,14 +30,14 @@ def venue_fill(entry: str = "f1", fee: str = "0.6") -> dict[str, object]:
         "trade_time": "2025-10-01T00:00:00Z",
         "trade_type": "FILL",
         "price": "100",
-        "size": "0.5",
+        "size": size,
         "commission": fee,
         "product_id": PRODUCT,
         "sequence_timestamp": "2025-10-01T00:00:00Z",
         "liquidity_indicator": "TAKER",
         "size_in_quote": False,
         "user_id": "u",
-        "side": "BUY",
+        "side": side,
         "retail_portfolio_id": "p",
     }
 
@@ -82,6 +82,7 @@ class Side:
         self._settings = Settings("dev", folder, {"market": {"products": [PRODUCT]}})
 
     async def differences(self) -> list[str]:
+        self.bus.pages.position = 0
         journal = Journal(self.bus)
         await journal.follow(m.RiskFigures)
         await journal.read_ledger()
@@ -150,3 +151,82 @@ async def test_sums_are_not_rounded(side: Side) -> None:
     side.venue.balances["USD"] = (long, "0")
     assert Decimal(long) != Decimal("949.4")
     assert f"USD: ours 949.4, the venue's {long}" in await side.differences()
+
+
+# -- what an operator has said of the account
+
+DEPOSIT, HANDOVER, TRADE = m.AdjustmentKind.DEPOSIT, m.AdjustmentKind.HANDOVER, m.AdjustmentKind.MANUAL_TRADE
+
+
+def position(quantity: str, realized: str = "0") -> dict[str, m.Position]:
+    return {
+        PRODUCT: m.Position(
+            quantity=Decimal(quantity),
+            avg_price=Decimal(100),
+            realized_pnl=Decimal(realized),
+            fees=Decimal("0.6"),
+            mark_price=Decimal(100),
+            unrealized_pnl=Decimal(0),
+        )
+    }
+
+
+async def test_what_was_paid_in_is_no_profit(side: Side) -> None:
+    side.bus.pages.messages += [adjustment(DEPOSIT, {"USD": "500"})] * 2
+    side.venue.balances["USD"] = ("1449.4", "0")
+    side.figures = figures({"USD": "1449.4", "BTC": "0.5"}, sequence=3)
+    assert await side.differences() == []
+
+
+async def test_coins_paid_in_are_neither_profit_nor_ours_to_value(side: Side) -> None:
+    side.bus.pages.messages.append(adjustment(DEPOSIT, {"BTC": "2"}))
+    side.venue.balances["BTC"] = ("2.5", "0")
+    books = figures({"USD": "949.4", "BTC": "2.5"}, sequence=2)
+    side.figures = msgspec.structs.replace(books, positions=position("0.5"))
+    assert await side.differences() == []
+
+
+async def test_holdings_handed_over_count_from_the_price_at_which_they_were(side: Side) -> None:
+    side.bus.pages.messages.append(adjustment(HANDOVER, {"BTC": "-1", "USD": "100"}, "1", "100"))
+    side.venue.balances["BTC"] = ("2.5", "0")
+    books = figures({"USD": "949.4", "BTC": "2.5"}, sequence=2)
+    side.figures = msgspec.structs.replace(books, positions=position("1.5"))
+    assert await side.differences() == []
+    side.figures = msgspec.structs.replace(books, positions=position("0.5"))
+    assert await side.differences() == ["PnL: ours -0.6, the venue's -100.6"]
+
+
+def sold_by_hand(side: Side) -> None:
+    """0.2 at 100 for a fee of 0.1: coins and cash drift by -0.2 and 19.9, and the books trade along."""
+    side.venue.pages.append([venue_fill("hand", "0.1", "0.2", "SELL")])
+    side.venue.balances = {"USD": ("969.3", "0"), "BTC": ("0.3", "0")}
+    side.venue.total_fees = "0.7"
+    books = figures({"USD": "969.3", "BTC": "0.3"}, sequence=len(side.bus.pages.messages))
+    side.figures = msgspec.structs.replace(books, positions=position("0.3", "-0.1"), realized_pnl=Decimal("-0.1"))
+
+
+async def test_a_manual_trade_accounts_for_its_fills_and_their_fees(side: Side) -> None:
+    side.bus.pages.messages.append(adjustment(TRADE, {"USD": "0"}, "-0.2", "99.5"))
+    sold_by_hand(side)
+    assert await side.differences() == []
+
+
+async def test_what_a_rounded_price_of_a_manual_trade_leaves_over_is_accounted_for(side: Side) -> None:
+    side.bus.pages.messages.append(adjustment(TRADE, {"USD": "0.02"}, "-0.2", "99.4"))
+    sold_by_hand(side)
+    side.figures = msgspec.structs.replace(side.figures, realized_pnl=Decimal("-0.12"))
+    assert await side.differences() == []
+
+
+async def test_fills_by_hand_that_no_manual_trade_accounts_for_are_differences(side: Side) -> None:
+    expected = ["fees: ours 0.6, the venue's 0.7", "fill hand: ours absent, the venue's there"]
+    sold_by_hand(side)
+    assert await side.differences() == expected
+    for other in (
+        adjustment(TRADE, {"USD": "0"}, "-0.1", "199"),
+        adjustment(TRADE, {"USD": "0"}, "-0.2", "99"),
+        adjustment(HANDOVER, {"USD": "0"}, "-0.2", "99.5"),
+    ):
+        side.bus.pages.messages[1:] = [other]
+        sold_by_hand(side)
+        assert await side.differences() == expected

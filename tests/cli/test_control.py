@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from cli import control
@@ -88,7 +90,7 @@ async def test_a_bus_that_dies_after_the_answer_does_not_hold_the_operator_up(mo
 
     class Dying(DeskBus):
         async def load(self, bucket: str, key: str) -> None:
-            await control.asyncio.Event().wait()
+            await asyncio.Event().wait()
 
     with pytest.raises(BusDown, match="`perps-bot status`"):
         await change(Dying(), "halt", BODY)

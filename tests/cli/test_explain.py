@@ -18,13 +18,13 @@ from libs.common.errors import BadConfig
 from tests.cli.builders import event, fill, verdict
 from tests.cli.control_fakes import DeskBus, state
 
-O = m.CheckOutcome
+OUTCOME = m.CheckOutcome
 SIGNALS = [m.derive_id("signal", number) for number in range(8)]
 CHECKS = (
-    m.Check(rule="expired", reason=m.Reason.SIGNAL_EXPIRED, outcome=O.PASSED, detail="age=1"),
-    m.Check(rule="halted", reason=m.Reason.TRADING_HALTED, outcome=O.EXEMPT),
-    m.Check(rule="mark_stale", reason=m.Reason.MARK_STALE, outcome=O.VIOLATED, detail="age=31 limit=5"),
-    m.Check(rule="losing", reason=m.Reason.DAILY_LOSS_LIMIT, outcome=O.VIOLATED, detail="daily_loss=51 limit=50"),
+    m.Check(rule="expired", reason=m.Reason.SIGNAL_EXPIRED, outcome=OUTCOME.PASSED, detail="age=1"),
+    m.Check(rule="halted", reason=m.Reason.TRADING_HALTED, outcome=OUTCOME.EXEMPT),
+    m.Check(rule="mark_stale", reason=m.Reason.MARK_STALE, outcome=OUTCOME.VIOLATED, detail="age=31 limit=5"),
+    m.Check(rule="losing", reason=m.Reason.DAILY_LOSS_LIMIT, outcome=OUTCOME.VIOLATED, detail="daily_loss=51 limit=50"),
 )
 
 
@@ -87,7 +87,7 @@ async def test_an_approved_order_is_found_by_each_of_its_ids_with_what_became_of
 
 
 async def test_an_unknown_rule_decides_as_a_violated_one_does(bus: DeskBus) -> None:
-    unknown = replace(CHECKS[2], outcome=O.UNKNOWN, rule="mark_unknown")
+    unknown = replace(CHECKS[2], outcome=OUTCOME.UNKNOWN, rule="mark_unknown")
     bus.ledger.append(decided(4, approved=False, checks=(*CHECKS[:2], unknown, CHECKS[3])))
     assert (await found(bus, SIGNALS[4]))["deciding_rule"] == "mark_unknown"
 

@@ -83,6 +83,14 @@ async def test_a_denial_of_risk_is_told_with_its_figures() -> None:
         await placing(bus).run(1)
 
 
+async def test_a_denied_order_comes_with_its_ids_and_the_command_that_explains_it() -> None:
+    data = {"reason": "daily_loss_limit", "signal_id": "s1", "client_order_id": OURS}
+    one = placing(MemoryBus(reply=m.Reply(ok=False, detail="daily_loss_limit: 51 of 50", data=data)))
+    with pytest.raises(Refused, match="51 of 50; every rule: `perps-bot risk explain s1`"):
+        await one.run(1)
+    assert (one.show()["client_order_id"], one.show()["signal_id"]) == (OURS, "s1")
+
+
 async def test_a_lost_answer_is_asked_for_again_under_the_same_id() -> None:
     bus = MemoryBus(step(1, S.FILLED))
     bus.lost["order"] = 1

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -16,13 +17,17 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cli.plan import make_plan, own_ports
 from cli.stack import Stack
 from libs.common.errors import BadConfig
+from libs.common.messages import Guard
 from libs.common.settings import PROFILES, load
 from libs.common.subjects import SERVICES
+from services.risk.config import RiskConfig
 from tests.cli.commands import ROOT, environment, perps_bot, short_folder, wait_until
 from tests.cli.profiles import acknowledged
 
 SIMULATED = ("dev", "demo", "paper")
 REAL = ("spot", "canary", "prod")
+STEPS = ("warn", "reduce", "halt")
+PER_PRODUCT = "position_notional_max_by_product"
 KEYS = ("PERPS_COINBASE_PRIVATE_KEY", "PERPS_COINBASE_KEY_NAME", "PERPS_COINBASE_KEY_FILE")
 VENUE = {
     "PERPS_VENUE_REST_URL": "http://127.0.0.1:1",
@@ -57,6 +62,10 @@ def refused(says: str, profile: str, overrides: Mapping[str, str]) -> str:
     return line
 
 
+def limits_of(profile: str) -> RiskConfig:
+    return load(profile, {}).section("risk", RiskConfig)
+
+
 def test_these_are_the_profiles_that_are_shipped() -> None:
     assert {path.stem for path in PROFILES.glob("*.toml")} == {*SIMULATED, *REAL}
 
@@ -75,8 +84,12 @@ def test_paper_names_the_public_feed_and_demo_and_dev_have_none() -> None:
 
 @pytest.mark.parametrize("profile", ["demo", "paper"])
 def test_what_trades_like_prod_has_the_strategy_and_the_limits_of_prod(profile: str) -> None:
-    ours, prod = load(profile, {}).tables, load("prod", {}).tables
-    assert (ours["strategy"], ours["risk"]) == (prod["strategy"], prod["risk"])
+    assert load(profile, {}).tables["strategy"] == load("prod", {}).tables["strategy"]
+    ours, prod = limits_of(profile), limits_of("prod")
+    if profile == "demo":  # its market is synthetic, and more than ten times as volatile
+        guards = msgspec.structs.replace(ours.guards, volatility=prod.guards.volatility)
+        ours = msgspec.structs.replace(ours, guards=guards)
+    assert ours == prod
 
 
 def test_canary_risks_next_to_nothing_on_one_product() -> None:
@@ -84,6 +97,11 @@ def test_canary_risks_next_to_nothing_on_one_product() -> None:
     assert tables["market"]["products"] == ["BTC-USD"]
     names = ("order_notional_max", "position_notional_max", "exposure_max", "orders_per_minute_max", "daily_loss_limit")
     assert [tables["risk"][name] for name in names] == [25, 50, 50, 2, 10]
+    canary, prod = limits_of("canary"), limits_of("prod")
+    assert canary.daily_loss_percent_max < prod.daily_loss_percent_max
+    for guard in ("drawdown", "volatility", "order_errors", "rejections", "position_drift"):
+        ours, theirs = getattr(canary.guards, guard), getattr(prod.guards, guard)
+        assert all(getattr(ours, step) < value for step in STEPS if (value := getattr(theirs, step)) is not None)
 
 
 # -- real money
@@ -106,7 +124,7 @@ def test_real_money_wants_keys_and_a_yes_in_the_profile_itself(
 
 
 @pytest.mark.parametrize("profile", REAL)
-@pytest.mark.parametrize("limit", ["order_notional_max", "daily_loss_limit"])
+@pytest.mark.parametrize("limit", ["order_notional_max", "daily_loss_limit", "price_age_max_seconds", "concentration"])
 def test_real_money_wants_its_limits_stated(profile: str, limit: str, tmp_path: Path, keys: dict[str, str]) -> None:
     own = acknowledged(tmp_path / "own", profile, without=limit)
     assert limit in refused(r"\[risk\]", profile, {**keys, **own})
@@ -150,11 +168,25 @@ def test_the_simulated_profiles_for_show_cannot_be_led_elsewhere(profile: str, n
 
 @pytest.mark.parametrize("profile", REAL)
 def test_a_limit_of_real_money_is_changed_in_the_profile_only(profile: str, keys: dict[str, str]) -> None:
-    limits = [key for key in load(profile, {}).tables["risk"] if not key.endswith("_by_product")]
-    assert len(limits) > 8
-    for limit in limits:
+    stated = set(load(profile, {}).tables["risk"]) - {PER_PRODUCT}
+    assert stated == set(RiskConfig.__struct_fields__) - {PER_PRODUCT, "port", "host"}
+    for limit in stated:
         refused(f"profile {profile} locks risk.{limit}", profile, {**keys, f"PERPS_RISK_{limit.upper()}": "9"})
     refused("locks market.simulated", profile, {"PERPS_MARKET_SIMULATED": "true"})
+
+
+@pytest.mark.parametrize("profile", [*SIMULATED, *REAL])
+def test_every_profile_says_what_each_guard_does(profile: str) -> None:
+    table = load(profile, {}).tables["risk"]["guards"]
+    assert set(table) == set(Guard)
+    for guard, steps in table.items():
+        assert set(steps) & {*STEPS}, f"{guard} would do nothing"
+    assert set(limits_of(profile).guards.__struct_fields__) == set(Guard)
+
+
+def test_a_guard_cannot_be_set_by_the_environment() -> None:
+    refused(r"\[risk\].*guards", "dev", {"PERPS_RISK_GUARDS": "none"})
+    refused(r"\[risk\].*guards_drawdown", "dev", {"PERPS_RISK_GUARDS_DRAWDOWN": "9"})
 
 
 @pytest.mark.parametrize("profile", REAL)

@@ -380,3 +380,36 @@ async def test_a_server_that_says_nothing_is_given_up_and_no_socket_is_left_open
         async with asyncio.timeout(5):
             while not left:
                 await asyncio.sleep(0.01)
+
+
+async def test_the_operator_is_told_how_long_the_ledger_is_and_nobody_else(provisioned: NatsServer) -> None:
+    risk, operator = await provisioned.connect("risk"), await provisioned.connect("operator")
+    assert await operator.last_sequence() == 0
+    writer = risk.ledger(0)
+    for name in ("a", "b"):
+        await writer.append(verdict(name), OVER)
+    assert await operator.last_sequence() == 2
+    assert [raw.sequence for raw in await operator.direct_page(1)] == [2]
+    with pytest.raises(BusDown, match="LEDGER does not tell its length"):
+        await risk.last_sequence()
+    await risk.close()
+    await operator.close()
+
+
+async def test_what_a_key_has_held_is_told_oldest_first_with_its_deletion(provisioned: NatsServer) -> None:
+    risk, operator = await provisioned.connect("risk"), await provisioned.connect("operator")
+    (first,) = await operator.history(STATE_BUCKET, TRADING_KEY)
+    for value in (b"two", b"three"):
+        await risk.store(STATE_BUCKET, TRADING_KEY, value, None)
+    subject = f"$KV.{STATE_BUCKET}.{TRADING_KEY}"
+    await risk.js.publish(subject, headers={"KV-Operation": "DEL"})
+    entries = await operator.history(STATE_BUCKET, TRADING_KEY)
+    assert [entry.value for entry in entries] == [first.value, b"two", b"three", b""]
+    assert [entry.revision for entry in entries] == sorted({entry.revision for entry in entries})
+    for number in range(70):
+        await risk.store(STATE_BUCKET, TRADING_KEY, str(number).encode(), None)
+    kept = [entry.value for entry in await operator.history(STATE_BUCKET, TRADING_KEY)]
+    assert kept == [str(number).encode() for number in range(6, 70)]
+    assert await operator.history(STATE_BUCKET, "nothing") == []
+    await risk.close()
+    await operator.close()

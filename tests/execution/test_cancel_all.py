@@ -200,6 +200,7 @@ async def test_a_venue_that_heeds_no_filter_does_not_make_others_orders_ours() -
 async def test_more_orders_than_fit_in_one_question_are_all_settled() -> None:
     venue = Book(*[order(f"s{number}") for number in range(2 * IDS_AT_MOST + 1)])
     assert (await swept(venue)).detail == f"{2 * IDS_AT_MOST + 1} canceled"
+    assert venue.looks == 2
 
 
 @pytest.mark.parametrize("outcome", ["unknown", "submitting"])
@@ -339,7 +340,9 @@ async def test_an_order_of_ours_that_rests_is_ended_in_the_ledger_too() -> None:
         await system.until_status(S.CANCELED)
 
 
-async def test_a_venue_that_never_answers_does_not_hold_the_reply_back(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_venue_that_never_answers_does_not_hold_the_reply_back(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     class Hanging(Book):
         async def orders(
             self, *, open_only: bool = False, order_ids: Sequence[str] = ()
@@ -356,6 +359,8 @@ async def test_a_venue_that_never_answers_does_not_hold_the_reply_back(monkeypat
         said = "0 canceled, 1 still open: venue-s1 OPEN, the venue's answer is incomplete: the last look was cut short"
         assert (reply.ok, reply.detail) == (False, said)
         assert [audit.ok for audit in audits(system.bus)] == [False]
+        told = next(record for record in caplog.records if getattr(record, "event", "") == "execution.cancel_all")
+        assert told.levelname == "ERROR"
 
 
 def test_the_time_limit_leaves_room_for_the_answer_to_a_request_over_the_bus() -> None:

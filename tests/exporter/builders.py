@@ -196,7 +196,23 @@ def account(at: float, **changes: Any) -> m.Account:
     return msgspec.structs.replace(snapshot, **changes)
 
 
+GUARDS = {
+    m.Guard.DAILY_LOSS: m.GuardFigure(
+        level=m.GuardLevel.OK, value=Decimal("0.1255"), warn=Decimal("0.8"), halt=Decimal(1), detail="125.5 of 1000"
+    ),
+    m.Guard.DRAWDOWN: m.GuardFigure(
+        level=m.GuardLevel.REDUCE,
+        value=Decimal("0.12"),
+        warn=Decimal("0.05"),
+        reduce=Decimal("0.1"),
+        halt=Decimal("0.2"),
+    ),
+    m.Guard.VOLATILITY: m.GuardFigure(level=m.GuardLevel.UNKNOWN, value=None, halt=Decimal(5), detail="too few prices"),
+}
+
+
 def risk(at: float, **changes: Any) -> m.RiskFigures:
+    """In the middle of a flatten, with one product degraded."""
     figures = m.RiskFigures(
         id="risk",
         at=t(at),
@@ -224,6 +240,14 @@ def risk(at: float, **changes: Any) -> m.RiskFigures:
         drift={"BTC": Decimal("0.01")},
         trading=m.Trading.ACTIVE,
         ledger_sequence=1,
+        equity_day_start=Decimal(100_000),
+        equity_peak=Decimal("100250.5"),
+        guards=GUARDS,
+        degraded={ETH: "gap"},
+        closing={
+            BTC: m.Closing(held=Decimal("0.5"), sold=Decimal("0.25"), outcome="waiting", attempts=2, detail="expired"),
+            ETH: m.Closing(held=Decimal(0), sold=Decimal(1), outcome="flat", attempts=1),
+        },
     )
     return msgspec.structs.replace(figures, **changes)
 
@@ -250,8 +274,10 @@ def tooling(at: float, ok: bool) -> m.Tooling:
     return m.Tooling(id=f"tool-{at}", at=t(at), sent_at=t(at), command="preview", ok=ok, error="" if ok else "refused")
 
 
-def trading(at: float, state: m.Trading = m.Trading.ACTIVE) -> m.TradingState:
-    return m.TradingState(id="trading", at=t(at), state=state, reason="start", who="operator", since=t(at), revision=1)
+def trading(at: float, state: m.Trading = m.Trading.ACTIVE, flatten: str = "") -> m.TradingState:
+    return m.TradingState(
+        id="trading", at=t(at), state=state, reason="start", who="operator", since=t(at), revision=1, flatten=flatten
+    )
 
 
 RECOVERED = m.Recovered(id="recovered", at=START)

@@ -14,6 +14,7 @@ from tests.exporter.builders import (
     BTC,
     FOREIGN,
     RECOVERED,
+    START,
     Rig,
     account,
     decision,
@@ -55,6 +56,8 @@ GARBAGE = [
     account(1, foreign_orders=(msgspec.structs.replace(FOREIGN, quantity=HUGE),)),
     risk(1, equity=HUGE),
     risk(1, drift={"BTC": 1 / HUGE}),
+    risk(1, guards={m.Guard.DRAWDOWN: m.GuardFigure(level=m.GuardLevel.HALT, value=HUGE)}),
+    risk(1, closing={BTC: m.Closing(held=HUGE, sold=Decimal(0), outcome="selling")}),
     status("somebody", 1),
 ]
 
@@ -97,6 +100,27 @@ def test_kinds_that_are_none_of_ours_are_let_pass() -> None:
     rig = Rig().feed(
         m.Installation(id="installation"), m.Audit(id="a", command="", who="", reason="", ok=True, result="")
     )
+    assert "perps_exporter_dropped_total" not in rig.text()
+
+
+def test_what_else_the_ledger_holds_changes_nothing() -> None:
+    handover = m.Adjustment(
+        id="a",
+        at=t(2),
+        kind=m.AdjustmentKind.HANDOVER,
+        request_id="r",
+        who="operator",
+        reason="",
+        flows={"BTC": Decimal(-1), "USD": Decimal(50000)},
+        product_id=BTC,
+        size=Decimal(1),
+        price=Decimal(50000),
+    )
+    baseline = m.Baseline(id="b", at=t(2), midnight=START, prices={BTC: Decimal(50000)}, peak_equity=Decimal(1))
+    rig = Rig().feed(*full_story()).at(10)
+    before, kept = rig.document(), rig.core.dump()
+    rig.feed(handover, handover, baseline)
+    assert (rig.document(), rig.core.dump()) == (before, kept)
     assert "perps_exporter_dropped_total" not in rig.text()
 
 

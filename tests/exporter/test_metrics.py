@@ -131,6 +131,68 @@ def test_positions_and_drift_come_per_product_and_currency() -> None:
     assert samples["perps_bot_account_drift{currency=BTC}"] == 0.01
 
 
+def test_the_levels_of_the_guards_rise_with_what_they_do() -> None:
+    name = "perps_bot_risk_guard_level{guard=drawdown}"
+    levels = ("ok", "unknown", "warning", "reduce", "halt")
+    told = []
+    for level in levels:
+        guards = {m.Guard.DRAWDOWN: m.GuardFigure(level=m.GuardLevel(level), value=Decimal(1))}
+        rig = Rig().feed(risk(1, guards=guards)).at(2)
+        told.append(rig.scrape()[name])
+        assert "0 ok, 1 unknown, 2 warning, 3 reduce, 4 halt" in rig.text()
+    assert told == [0, 1, 2, 3, 4]
+
+
+def test_values_and_thresholds_of_the_guards_are_there_where_they_are_known() -> None:
+    samples = Rig().feed(risk(1)).at(2).scrape()
+    assert samples["perps_bot_risk_guard_value{guard=drawdown}"] == 0.12
+    assert "perps_bot_risk_guard_value{guard=volatility}" not in samples
+    assert samples["perps_bot_risk_guard_level{guard=volatility}"] == 1
+    steps = {step: f"perps_bot_risk_guard_threshold{{guard=daily_loss,step={step}}}" for step in ("warn", "halt")}
+    assert (samples[steps["warn"]], samples[steps["halt"]]) == (0.8, 1)
+    assert "perps_bot_risk_guard_threshold{guard=daily_loss,step=reduce}" not in samples
+    assert samples["perps_bot_risk_guard_threshold{guard=drawdown,step=reduce}"] == 0.1
+
+
+def test_every_configured_product_says_whether_it_is_degraded_and_no_other_does() -> None:
+    samples = Rig().feed(risk(1, degraded={ETH: "gap", "DOGE-USD": "gap"})).at(2).scrape()
+    found = {name: value for name, value in samples.items() if name.startswith("perps_bot_market_degraded")}
+    assert found == {
+        "perps_bot_market_degraded{product=BTC-USD}": 0,
+        "perps_bot_market_degraded{product=ETH-USD}": 1,
+    }
+
+
+@pytest.mark.parametrize(("outcome", "going_on"), [("selling", 1), ("waiting", 1), ("flat", 0), ("dust", 0)])
+def test_a_position_is_closing_until_it_is_flat_or_dust(outcome: str, going_on: int) -> None:
+    closing = {ETH: m.Closing(held=Decimal(1), sold=Decimal(0), outcome=outcome)}
+    assert (
+        Rig().feed(risk(1, closing=closing)).at(2).scrape()["perps_bot_position_closing{product=ETH-USD}"] == going_on
+    )
+    assert "perps_bot_position_closing" not in Rig().feed(risk(1, closing=None)).at(2).text()
+
+
+def test_the_bases_of_the_guards_are_absent_where_they_are_not_known() -> None:
+    samples = Rig().feed(risk(1)).at(2).scrape()
+    assert (samples["perps_bot_equity_day_start"], samples["perps_bot_equity_peak"]) == (100000, 100250.5)
+    samples = Rig().feed(risk(1, equity_day_start=None, equity_peak=None)).at(2).scrape()
+    assert not {"perps_bot_equity_day_start", "perps_bot_equity_peak"} & samples.keys()
+
+
+GUARDED = ("perps_bot_risk_guard_", "perps_bot_market_degraded", "perps_bot_position_closing")
+
+
+def test_guards_degraded_products_and_closings_vanish_when_the_figures_are_old() -> None:
+    rig = Rig().feed(risk(1))
+    assert all(name in rig.at(31).text() for name in GUARDED)
+    assert not any(name in rig.at(31.1).text() for name in GUARDED)
+
+
+def test_a_risk_that_tells_of_no_guards_does_not_say_that_nothing_is_degraded() -> None:
+    text = Rig().feed(risk(1, guards={}, degraded={}, closing=None)).at(2).text()
+    assert not any(name in text for name in GUARDED)
+
+
 def test_a_failed_part_of_the_account_is_told_and_has_no_figure() -> None:
     samples = Rig().feed(account(1)).at(2).scrape()
     failed = {part: samples[f"perps_bot_account_part_unavailable{{part={part}}}"] for part in ACCOUNT_PARTS}

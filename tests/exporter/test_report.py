@@ -155,14 +155,48 @@ def test_an_open_order_is_shown_with_its_status() -> None:
 
 
 def test_the_trading_state_says_who_and_why() -> None:
-    shown = Rig().feed(trading(1, m.Trading.HALTED)).document()["trading"]
+    shown = Rig().feed(trading(1, m.Trading.HALTED, "f-1")).document()["trading"]
     assert shown == {
         "state": "halted",
         "reason": "start",
         "who": "operator",
         "since": "2025-03-01T12:00:01Z",
         "revision": 1,
+        "flatten": "f-1",
     }
+
+
+def test_the_guards_are_told_with_their_values_and_steps() -> None:
+    guards = Rig().feed(risk(1)).at(2).document()["risk"]["guards"]
+    assert guards["drawdown"] == {
+        "level": "reduce",
+        "value": 0.12,
+        "warn": 0.05,
+        "reduce": 0.1,
+        "halt": 0.2,
+        "detail": "",
+    }
+    assert (guards["volatility"]["level"], guards["volatility"]["value"]) == ("unknown", None)
+    assert guards["volatility"]["detail"] == "too few prices"
+
+
+def test_degraded_products_and_the_bases_of_the_guards_are_told() -> None:
+    told = Rig().feed(risk(1)).at(2).document()["risk"]
+    assert told["degraded"] == {ETH: "gap"}
+    assert (told["equity_day_start"], told["equity_peak"]) == (100000, 100250.5)
+
+
+def test_a_closing_is_told_per_position_and_is_empty_without_a_flatten() -> None:
+    closing = Rig().feed(risk(1)).at(2).document()["risk"]["closing"]
+    assert closing[BTC] == {"held": 0.5, "sold": 0.25, "outcome": "waiting", "attempts": 2, "detail": "expired"}
+    assert Rig().feed(risk(1, closing=None)).at(2).document()["risk"]["closing"] == {}
+
+
+def test_what_a_risk_of_before_the_guards_does_not_tell_is_null_or_empty() -> None:
+    bare = risk(1, guards={}, degraded={}, closing=None, equity_day_start=None, equity_peak=None)
+    told = Rig().feed(bare).at(2).document()["risk"]
+    assert (told["guards"], told["degraded"]) == ({}, None)
+    assert (told["equity_day_start"], told["equity_peak"]) == (None, None)
 
 
 # -- the page reads what the document has
@@ -202,7 +236,7 @@ def test_every_field_of_the_page_is_in_the_document() -> None:
 
 def test_every_field_of_the_page_s_tables_is_in_the_document() -> None:
     document = Rig().feed(*full_story()).at(10).document()
-    assert len(patterns()) == 7
+    assert len(patterns()) == 9
     for where, markup in patterns():
         rows = rows_of(document, where)
         assert rows, f"the story leaves {where} empty"

@@ -27,7 +27,8 @@ END = datetime(2025, 10, 11, 0, 30, tzinfo=UTC)
 LIMIT = Decimal(5000)
 ALARMING = Decimal("0.8")
 CASH = Decimal(100_000)
-VOLATILITY = {"sample_seconds": 60, "window": 8, "warn": 3, "reduce": 6, "halt": 9}
+WINDOW = 10
+VOLATILITY = {"sample_seconds": 60, "window": WINDOW, "warn": 2.8, "reduce": 5.5, "halt": 9}
 PIECE, PIECES = "0.15", 4  # about 70,000 USD
 
 
@@ -128,8 +129,8 @@ def volatility_levels(market: list[Tick]) -> list[tuple[datetime, str]]:
     for tick in market:
         if not samples or (tick.at - samples[-1].at).total_seconds() >= VOLATILITY["sample_seconds"]:
             samples.append(tick)
-        recent = samples[-VOLATILITY["window"] - 1 :]
-        if len(recent) > VOLATILITY["window"]:
+        recent = samples[-WINDOW - 1 :]
+        if len(recent) > WINDOW:
             squares = sum(log(later.price / earlier.price) ** 2 for earlier, later in pairwise(recent))
             per_year = sqrt(squares / (recent[-1].at - recent[0].at).total_seconds() * 365 * 24 * 3600)
             steps = {"halt": VOLATILITY["halt"], "reduce": VOLATILITY["reduce"], "warning": VOLATILITY["warn"]}

@@ -242,6 +242,14 @@ def command(action: Action, reason: str = "because", name: str = "command", at: 
     return OperatorCommand(id=name, at=at, command=action, reason=reason, who="operator")
 
 
+def requested(wanted: m.Signal, at: datetime = NOON) -> OrderAsked:
+    """The same as an operator's request."""
+    fields = {name: getattr(wanted, name) for name in m.OrderRequest.__struct_fields__ if name != "request_id"}
+    fields |= {"quantity": wanted.quantity if wanted.quote_size is None else None}
+    request = m.OrderRequest(request_id=wanted.id, **fields)
+    return OrderAsked(id=wanted.id, at=at, request=request, reason="test", who="ann")
+
+
 def tick(at: datetime = NOON) -> m.Tick:
     return m.Tick(id="tick", at=at)
 
@@ -321,11 +329,7 @@ class Desk:
 
     def ask_as_operator(self, wanted: m.Signal) -> m.Verdict:
         """The same as a request: the strategy's orders are not in its way, nor it in theirs."""
-        fields = {name: getattr(wanted, name) for name in m.OrderRequest.__struct_fields__ if name != "request_id"}
-        fields |= {"quantity": wanted.quantity if wanted.quote_size is None else None}
-        request = m.OrderRequest(request_id=wanted.id, **fields)
-        asked = OrderAsked(id=wanted.id, at=self.now, request=request, reason="test", who="ann")
-        return one(self.feed(asked), m.Verdict)
+        return one(self.feed(requested(wanted, self.now)), m.Verdict)
 
     def ordered(self, wanted: m.Signal) -> m.Verdict:
         """Approved, and asked for by an operator."""

@@ -23,7 +23,10 @@ class Place:
         self.watch, self.known, self.now = Watch(), Knowledge(PRODUCTS, "USD"), NOON
 
     def open(self) -> Place:
-        return self.feeds().marks()
+        """Live, and seen so."""
+        place = self.feeds().marks()
+        place.look()
+        return place
 
     def feeds(self, state: m.Feed = m.Feed.LIVE, *products: str) -> Place:
         for product_id in products or PRODUCTS:
@@ -75,15 +78,14 @@ def test_a_sound_market_degrades_nothing() -> None:
 def test_what_was_never_there_was_not_lost() -> None:
     assert Place().look() == {}
     assert Place().feeds().look() == {}
-    place = Place().feeds(m.Feed.RECONNECTING)
-    assert place.look().keys() == set(PRODUCTS), "a feed that says so is another matter"
+    assert Place().feeds(m.Feed.RECONNECTING).marks().look() == {}, "the first connection is under way"
 
 
-def test_a_fresh_start_ends_up_sound() -> None:
-    place = Place().feeds(m.Feed.RECONNECTING)
-    place.look()
-    place.feeds().marks().look()
-    assert place.later(5).marks().look() == {}
+def test_a_fresh_start_is_sound_as_soon_as_the_feed_is_live_and_lost_when_it_is_not_any_more() -> None:
+    place = Place().feeds(m.Feed.RECONNECTING).marks()
+    assert place.look() == {}
+    assert place.feeds().look() == {}
+    assert place.feeds(m.Feed.RECONNECTING, BTC).look() == {BTC: "feed reconnecting: "}
 
 
 @pytest.mark.parametrize(("gap", "degraded"), [(29.999999, False), (30, True), (20_700, True)])
@@ -151,10 +153,29 @@ def test_without_a_warning_the_mark_must_be_younger_than_the_step(age: float, re
 
 
 def test_a_live_feed_without_a_mark_is_not_sound() -> None:
-    place = Place().feeds(m.Feed.RECONNECTING)
+    place = Place().feeds()
     place.look()
+    assert place.feeds(m.Feed.RECONNECTING).look().keys() == set(PRODUCTS)
     place.feeds().look()
     assert place.later(60).look().keys() == set(PRODUCTS)
+
+
+def test_a_fresh_mark_without_a_word_of_its_feed_is_not_sound() -> None:
+    place = Place().marks().later(30)
+    assert place.look().keys() == set(PRODUCTS)
+    place.marks().look()
+    assert place.later(5).marks().look().keys() == set(PRODUCTS)
+    place.feeds().look()
+    assert place.later(5).marks().look() == {}
+
+
+def test_a_fresh_mark_of_a_feed_that_was_never_live_is_not_sound() -> None:
+    place = Place().feeds(m.Feed.RECONNECTING).marks().later(30)
+    assert place.look().keys() == set(PRODUCTS)
+    place.marks().look()
+    assert place.later(5).marks().look().keys() == set(PRODUCTS)
+    place.feeds().look()
+    assert place.later(5).marks().look() == {}
 
 
 def test_without_a_time_to_recover_the_first_sound_look_is_enough() -> None:

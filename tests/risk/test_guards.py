@@ -14,7 +14,21 @@ from services.risk.config import ERRORS_MAX, MarkStaleness, OrderErrors, Positio
 from services.risk.guards import MEASURES, PER_PRODUCT, REBASED, Measure, Watch, figures, level, measures, steps_of
 from services.risk.knowledge import Knowledge
 from services.risk.state import State
-from tests.risk.builders import BTC, ETH, NOON, OPENING, PRODUCTS, SECOND, WIDE, D, fill, guarded, installation, mark
+from tests.risk.builders import (
+    BTC,
+    ETH,
+    NOON,
+    OPENING,
+    PRODUCTS,
+    SECOND,
+    WIDE,
+    D,
+    feed,
+    fill,
+    guarded,
+    installation,
+    mark,
+)
 
 TAKEN = (OrderStatus.ACCEPTED, OrderStatus.PARTIALLY_FILLED, OrderStatus.FILLED)
 LADDER = Steps(warn=D(1), reduce=D(2), halt=D(3))
@@ -431,6 +445,7 @@ def test_what_is_watched_outlives_a_restart() -> None:
     watch.on_mark(mark(BTC, "101.5", NOON + 60 * SECOND), strict.guards)
     known = Knowledge(PRODUCTS, "USD")
     known.learn(mark(BTC, "101.5", NOON + 60 * SECOND))
+    known.learn(feed(BTC))
     watch.look(known, NOON + 60 * SECOND, strict.guards)
     assert watch.degraded[BTC].sound_since
     assert msgspec.json.decode(msgspec.json.encode(watch), type=Watch) == watch

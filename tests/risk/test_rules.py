@@ -22,6 +22,7 @@ from tests.risk.builders import (
     account,
     config,
     feed,
+    fill,
     guarded,
     installation,
     mark,
@@ -141,6 +142,35 @@ def test_what_cannot_be_told_is_unknown_with_the_reason_of_what_lacks() -> None:
         outcome=CheckOutcome.UNKNOWN,
         detail="no mark of ETH-USD, which is held",
     )
+
+
+def test_what_is_held_no_more_may_have_an_old_mark() -> None:
+    limits = guarded(mark_staleness=MarkStaleness(reduce=D(30), recover_seconds=10))
+    desk = Desk(limits).open().bought("1", product_id=ETH)
+    desk.fact(fill("sold", SELL, "1", product_id=ETH))
+    desk.later(20, BTC)
+    desk.later(10.5, BTC)
+    desk.approve(signal(expires_at=NOON + 60 * SECOND))
+
+
+def test_an_exit_without_a_mark_is_unknown_to_every_rule_that_reckons_its_value() -> None:
+    desk = Desk().open().bought("1")
+    del desk.core.known.marks[BTC]
+    checks = desk.ask(market(side=SELL)).checks
+    unknown = {check.rule for check in checks if check.outcome is CheckOutcome.UNKNOWN}
+    assert unknown == {"mark_unknown", "mark_stale", "dust", "too_small", "too_large"}
+
+
+def test_an_operator_may_order_beside_an_open_order_of_the_strategy() -> None:
+    desk = Desk().open()
+    desk.approve(signal("open"))
+    desk.ordered(signal("of an operator"))
+    assert desk.ask(signal("second")).detail == f"open={m.client_order_id('open')}"
+
+
+def test_a_figure_that_would_fill_a_page_is_told_in_short() -> None:
+    verdict = Desk().open().ask(signal(quantity="1" * 50))
+    assert (verdict.reason, verdict.detail.split()[0]) == (Reason.SIZE_ABOVE_MAXIMUM, "quantity=1.11111111111e+49")
 
 
 def test_a_defect_in_a_rule_is_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:

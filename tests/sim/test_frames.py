@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,19 @@ async def test_an_order_of_ours_thins_the_book_out_until_the_next_tick(venue: Cl
         assert (update["side"], update["price_level"]) == ("offer", "50014.01")
         ticker = (await frames.next("ticker"))["events"][0]["tickers"][0]
         assert ticker["best_ask_quantity"] == update["new_quantity"]
+
+
+async def test_the_size_at_the_ask_is_what_an_order_gets_at_that_price(venue: Client) -> None:
+    async with venue.frames() as frames:
+        await frames.subscribe("ticker", BTC)
+        told = (await frames.next("ticker"))["events"][0]["tickers"][0]
+        placed = await venue.order("buy", key="market_market_ioc", base_size=told["best_ask_quantity"])
+        answer = await venue.get(f"/orders/historical/{placed['success_response']['order_id']}")
+        assert (answer["order"]["status"], answer["order"]["filled_size"]) == ("FILLED", told["best_ask_quantity"])
+        assert Decimal(answer["order"]["average_filled_price"]) == Decimal(told["best_ask"])
+        await frames.until_acknowledged("ticker")
+        left = (await frames.next("ticker"))["events"][0]["tickers"][0]
+        assert Decimal(left["best_ask"]) > Decimal(told["best_ask"])
 
 
 async def test_candles_are_five_minute_buckets(venue: Client) -> None:

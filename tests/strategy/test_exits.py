@@ -308,6 +308,16 @@ def test_a_fill_told_twice_counts_once() -> None:
     assert stop.quantity == 2
 
 
+def test_a_fill_told_twice_does_not_stand_in_for_one_that_is_yet_to_be_told() -> None:
+    world = World()
+    first = world.exit()
+    part = fill(9, m.Side.SELL, 4, at=world.now, signal_id=first.id)
+    world.send(approve(first, world.now), part, part, event(first, m.OrderStatus.CANCELED, 3, 8, world.now))
+    assert world.core.busy
+    world.send(fill(10, m.Side.SELL, 4, at=world.now, signal_id=first.id))
+    assert not world.core.busy
+
+
 def test_ledger_messages_told_twice_change_nothing() -> None:
     world = World()
     first = world.exit()

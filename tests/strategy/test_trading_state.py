@@ -138,6 +138,13 @@ def test_a_lost_state_is_taken_up_and_whatever_is_stored_next_counts() -> None:
     assert len(world.signals(state(ACTIVE, 3))) == 1
 
 
+def test_a_flatten_whose_state_is_lost_holds_nothing_back() -> None:
+    world = World()
+    world.hold()
+    world.send(state(REDUCING, 2, flatten="f"), state(HALTED, 0))
+    assert len(world.signals(mark(90, world.now))) == 1
+
+
 def test_an_attempt_without_an_answer_gets_no_second_one_when_the_halt_ends() -> None:
     world = World()
     world.send(state(HALTED, 1))
@@ -292,3 +299,13 @@ def test_entries_are_wanted_as_ever_and_left_to_risk_to_refuse() -> None:
     world = World()
     world.send(state(REDUCING, 1, flatten="f"))
     assert world.entry().side is m.Side.BUY
+
+
+def test_an_exit_held_back_is_forgotten_with_its_position_and_stands_in_no_entry_s_way() -> None:
+    world = World()
+    world.hold()
+    world.send(state(REDUCING, 1, flatten="f"))
+    world.wait(MINUTE)
+    world.send(candle(1, volume=EXIT), fill(9, m.Side.SELL, 10, at=world.now))
+    world.wait(MINUTE)
+    assert [s.side for s in world.signals(mark(at=world.now), candle(2, volume=ENTER))] == ["BUY"]
