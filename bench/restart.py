@@ -215,11 +215,10 @@ async def run(fills: list[int], repeats: int, without_max: int, folder: Path) ->
 
 
 def table(rows: list[Row]) -> Table:
-    """The median of the starts, and how it compares with the shortest ledger."""
+    """The median of the starts, and its ratio to that of the shortest ledger."""
     shown = Table(title="from the start of the process until it has read its past")
-    names = ("service", "fills", "ledger messages", "snapshot", "median s", "min s", "max s", "ratio to the first")
-    for name in names:
-        shown.add_column(name, justify="left" if name == "service" else "right")
+    for name in ("service", "fills", "messages", "snapshot", "median s", "min s", "max s", "ratio"):
+        shown.add_column(name, justify="left" if name == "service" else "right", no_wrap=True)
     first: dict[tuple[str, bool], float] = {}
     for row in sorted(rows, key=lambda row: (row.service, row.snapshot_bytes is None, row.fills)):
         middle = median(row.seconds)
@@ -239,7 +238,7 @@ def main() -> None:
     os.environ.setdefault("PERPS_LOG_FORMAT", "json")
     with TemporaryDirectory(prefix="perps-bench-") as folder:
         rows = uvloop.run(run(sorted(arguments.fills), arguments.repeats, arguments.without_max, Path(folder)))
-    Console().print(table(rows))
+    Console(width=100).print(table(rows))
 
 
 if __name__ == "__main__":

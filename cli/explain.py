@@ -69,7 +69,7 @@ class _Step(Struct):
 
     @property
     def names(self) -> tuple[str, ...]:
-        return (self.venue_order_id,) if self.venue_order_id else ()
+        return (self.venue_order_id,)
 
 
 NAMING: dict[type[m.Message] | None, type[_Verdict] | type[_Step]] = {m.Verdict: _Verdict, m.OrderEvent: _Step}

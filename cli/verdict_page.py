@@ -19,15 +19,24 @@ LOOKS = {  # mark and style
 
 
 def draw_verdict(found: Json, console: Console) -> None:
-    """`found` as `cli.output.jsonable` makes it."""
-    approved = found["verdict"] == "approved"
-    style = "bold green" if approved else "bold red"
-    console.print(Text(f"{found['verdict']}: {found['reason']}  {found['detail']}", style=style))
-    draw({key: value for key, value in found.items() if key not in ("verdict", "reason", "detail", "checks")}, console)
-    if not found["checks"]:
+    """`found` as `cli.output.jsonable` makes it. The verdict comes last: the rules fill a screen."""
+    told = ("verdict", "reason", "detail", "deciding_rule", "checks")
+    draw(_given({key: value for key, value in found.items() if key not in told}), console)
+    if found["checks"]:
+        console.print(_rules(found))
+    else:
         console.print("This verdict is of a version that kept no rules.")
-        return
-    console.print(_rules(found))
+    approved = found["verdict"] == "approved"
+    line = f"approved, {found['detail']}" if approved else f"denied, {found['reason']}: {found['detail']}"
+    if found["status"]:
+        line += f"; the order is {found['status']}: {found['status_reason']}"
+    console.print(Text(line, style="bold green" if approved else "bold red"))
+
+
+def _given(found: Json) -> Json:
+    """Without what is not there."""
+    parts = {key: _given(value) if isinstance(value, dict) else value for key, value in found.items()}
+    return {key: value for key, value in parts.items() if value not in (None, False, "", [], {})}
 
 
 def _rules(found: Json) -> Table:

@@ -96,8 +96,8 @@ class Watch(Struct):
         """Whether each product's feed and mark are sound.
 
         Degraded: the feed was live and is not, or age of the mark >= `reduce`. Sound again: a live feed and a mark of
-        an age < `warn` (where none is given, < `reduce`) for `recover_seconds` without a break. What has no feed or mark
-        yet is not degraded by that alone, since nothing was lost and the rules refuse it; it is not sound either.
+        an age < `warn` (where none is given, < `reduce`) for `recover_seconds` without a break. What has no mark or no
+        feed yet is not degraded by that alone, since nothing was lost and the rules refuse it; it is not sound either.
         """
         steps = config.mark_staleness
         self.degraded = {product: found for product, found in self.degraded.items() if product in known.products}

@@ -93,4 +93,5 @@ async def test_a_bus_that_dies_after_the_answer_does_not_hold_the_operator_up(mo
             await asyncio.Event().wait()
 
     with pytest.raises(BusDown, match="`perps-bot status`"):
-        await change(Dying(), "halt", BODY)
+        async with asyncio.timeout(5):
+            await change(Dying(), "halt", BODY)

@@ -30,7 +30,7 @@ CHECKS = (
 
 def decided(number: int, approved: bool = True, **changes: object) -> m.Verdict:
     signal_id = SIGNALS[number]
-    made = replace(verdict(signal_id, approved), checks=CHECKS[:2] if approved else CHECKS)
+    made = replace(verdict(signal_id, approved), checks=CHECKS[:2] if approved else CHECKS, detail="age=31 limit=5")
     if made.order is not None:
         made = replace(made, order=replace(made.order, client_order_id=m.client_order_id(signal_id)))
     return replace(made, **changes)
@@ -104,8 +104,8 @@ async def test_six_characters_are_enough_where_only_one_order_begins_so(bus: Des
 
 
 async def test_a_prefix_that_a_signal_and_another_orders_venue_id_share_is_not_guessed_at(bus: DeskBus) -> None:
-    bus.ledger.append(step(0, 3, SIGNALS[1][:8] + "-venue"))
-    with pytest.raises(BadConfig, match="begins 2 ids"):
+    bus.ledger = [step(2, 2, SIGNALS[1] + "0"), *bus.ledger, step(0, 3, SIGNALS[1][:8] + "-venue")]
+    with pytest.raises(BadConfig, match="begins 3 ids"):
         await explain(bus, SIGNALS[1][:8], quiet)
     assert (await found(bus, SIGNALS[1]))["signal_id"] == SIGNALS[1]  # all of it is not ambiguous
 
@@ -136,7 +136,7 @@ async def test_a_long_ledger_is_read_from_its_end_and_only_as_far_as_needed(
 ) -> None:
     monkeypatch.setattr(module, "WINDOW", 6)
     monkeypatch.setattr(module, "LONG", 18)
-    bus.ledger += [fill(f"f{number}") for number in range(300)] + [decided(5)]
+    bus.ledger += [fill(f"f{number}") for number in range(299)] + [decided(5), fill("last")]
     told: list[tuple[int, int]] = []
 
     def watch(line: str, done: int, total: int) -> None:
@@ -162,6 +162,19 @@ async def test_at_a_terminal_the_deciding_rule_stands_out(bus: DeskBus) -> None:
     assert "\x1b[1;31m" in deciding[0]  # bold red
     assert any("daily_loss=51 limit=50" in line and "\x1b[31m" in line for line in lines)
     assert any(SIGNALS[1] in line for line in lines)
+    assert "denied, mark_stale: age=31 limit=5" in _last(lines)
+    assert "venue" not in page.getvalue()  # it never came to that
+
+
+async def test_an_approval_that_came_to_nothing_does_not_end_on_the_approval(bus: DeskBus) -> None:
+    bus.ledger += [decided(6), step(6, status=m.OrderStatus.DENIED, reason="approval_expired")]
+    page = io.StringIO()
+    draw_verdict(await found(bus, SIGNALS[6]), Console(file=page, width=120))
+    assert "approved, age=31 limit=5; the order is DENIED: approval_expired" in _last(page.getvalue().splitlines())
+
+
+def _last(lines: list[str]) -> str:
+    return [line for line in lines if line.strip()][-1]
 
 
 async def test_a_verdict_of_a_version_without_rules_says_so(bus: DeskBus) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+from msgspec.structs import replace
 
 from cli import control, flatten
 from cli.errors import OutcomePending, Refused
@@ -70,8 +71,15 @@ async def test_a_closing_is_followed_to_its_end_and_told_per_position() -> None:
     assert sum(line.startswith("ETH-USD flat") for line in desk.said) == 1  # news only
 
 
+async def test_what_an_exit_that_was_open_has_sold_was_held_before_too() -> None:
+    desk = Desk(told({PRODUCT: closing("0", "0.3", "flat")}, {}), before=told(None, {PRODUCT: "0.5"}, T.ACTIVE))
+    assert [(row["held_before"], row["sold"]) for row in await desk.closes()] == [("0.5", "0.3")]
+
+
 async def test_dust_is_an_end() -> None:
-    dust = told({PRODUCT: closing("0.000001", "0.5", "dust")}, {})
+    dust = told({PRODUCT: closing("0.000001", "0.5", "dust")}, {PRODUCT: "0.000001"})
+    held = {product: replace(position, dust=True) for product, position in dust.positions.items()}
+    dust = replace(dust, positions=held)
     assert [row["outcome"] for row in await Desk(dust).closes()] == ["dust"]
 
 

@@ -286,14 +286,14 @@ class Counterparty:
     def quote(self, *products: str) -> list[m.Message]:
         return self.tell(*(mark(p, str(self.prices[p]), self.desk.now) for p in products))
 
-    def poll(self) -> list[m.Message]:
+    def poll(self, settled: bool = False) -> list[m.Message]:
         """Execution reads the balances; they are comparable where nothing is in flight."""
         self.desk.now += SECOND
         holds = {"USD": min(self.promised(), self.venue("USD"))}
         holds |= {BASES[p]: min(self.selling(p), self.venue(BASES[p])) for p in PRODUCTS}
         free = {currency: self.venue(currency) - holds[currency] for currency in self.books}
         resting = (OrderStatus.ACCEPTED, OrderStatus.PARTIALLY_FILLED)
-        settled = all(o.status in resting and not o.late for o in self.open())
+        settled = settled or all(o.status in resting and not o.late for o in self.open())
         return self.tell(account(free, self.desk.now, settled, str(self.fee), holds))
 
     def restart(self, raw: bytes | None, since: int) -> list[m.Message]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
 
 import msgspec
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from libs.common import messages as m
 from libs.common.messages import AdjustmentKind, AdjustmentRequest, OrderStatus, OrderType, Side, TimeInForce
 from services.risk.adjust import AdjustmentAsked
 from services.risk.trading import STRICTNESS, Action
-from tests.risk.builders import PRODUCTS, SECOND, D, command, edit, feed, mark, requested, signal
+from tests.risk.builders import PRODUCTS, SECOND, D, command, edit, feed, fill, mark, requested, signal
 from tests.risk.counterparty import BASES, LOT, ZERO, Counterparty
 
 Step = tuple[str, int, int]
@@ -21,7 +23,7 @@ ASKED = ("buy", "buy", "sell", "order", "order", "order", "exit", "edit", "edit"
 TRADED = ("fill", "fill", "fill", "fill", "status", "end", "end")
 PASSED = ("pass", "pass", "night", "again", "account")
 OPERATED = ("command", "command", "adjust", "adjust", "pay", "pay")
-BROKEN = ("restart", "feed", "silence", "mark", "elsewhere")
+BROKEN = ("restart", "rebuild", "feed", "silence", "mark", "elsewhere")
 ANYTHING = ASKED * 2 + TRADED * 2 + PASSED + OPERATED + BROKEN
 TURNS: dict[OrderStatus | None, tuple[OrderStatus, ...]] = {
     None: (OrderStatus.SUBMITTING,),
@@ -36,13 +38,30 @@ def steps(*kinds: str, least: int = 10, most: int = 45) -> st.SearchStrategy[lis
     return st.lists(step, min_size=least, max_size=most)
 
 
+def played(most: int = 100) -> settings:
+    """How often; the machine that runs it may be busy."""
+    return settings(max_examples=int(os.environ.get("PERPS_FUZZ_EXAMPLES", most)), deadline=None)
+
+
 class Play(Counterparty):
     """Takes steps."""
+
+    def begin(self, quantity: str = "2") -> Play:
+        """With a position in each product, of orders long done."""
+        for product_id in PRODUCTS:
+            self.held[product_id] += D(quantity)
+            self.books[BASES[product_id]] += D(quantity)
+            self.books["USD"] -= 100 * D(quantity)
+            self.tell(fill(f"before-{product_id}", size=quantity, at=self.desk.now, product_id=product_id))
+        self.pass_time(1)
+        self.poll()
+        return self
 
     def step(self, step: Step) -> list[m.Message]:
         """Everything that came of it."""
         kind, which, size = step
         self.count += 1
+        self.desk.now += timedelta(milliseconds=1)  # nothing happens at one moment with something else
         handler: Callable[[int, int], list[m.Message]] = getattr(self, f"_{kind}")
         found = handler(which, size)
         return found if self.lazy and size % 3 == 0 else found + self.settle()
@@ -260,8 +279,10 @@ class Play(Counterparty):
     # -- crashes
 
     def _restart(self, which: int, size: int) -> list[m.Message]:
-        """With the last snapshot and what may have been written since, or from the ledger alone."""
-        if which % 3 == 0:
-            return self.restart(None, 0) + self.poll()
-        recent = [n for n, fact in enumerate(self.desk.ledger) if fact.at > self.desk.now - 60 * SECOND]
+        """With the last snapshot and what may have been written since."""
+        recent = [n for n, fact in enumerate(self.desk.ledger) if fact.at > self.desk.now - which * SECOND]
         return self.restart(self.desk.core.dump(), recent[0] if recent else len(self.desk.ledger))
+
+    def _rebuild(self, which: int, size: int) -> list[m.Message]:
+        """From the ledger alone. The account is read again: the books cannot be compared with what was read before."""
+        return self.restart(None, 0) + self.poll()

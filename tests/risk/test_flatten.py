@@ -70,8 +70,8 @@ def test_everything_that_is_held_is_sold_at_the_market_and_trading_stays_reduce_
     closing = desk.figures.closing
     assert closing is not None
     assert {p: (c.outcome, c.held, c.sold, c.attempts) for p, c in closing.items()} == {
-        BTC: ("flat", 0, 2, 1),
-        ETH: ("flat", 0, 3, 1),
+        BTC: ("flat", D(0), D(2), 1),
+        ETH: ("flat", D(0), D(3), 1),
     }
     assert all_of(desk.feed(tick(), at=NOON + timedelta(hours=1)), m.Verdict) == []
     assert desk.ask(signal("entry", at=desk.now)).reason is Reason.TRADING_REDUCING
@@ -146,7 +146,7 @@ def test_a_partial_fill_is_followed_by_the_rest_after_a_pause() -> None:
     sold(desk, second, "1.5")
     closing = desk.figures.closing
     assert closing is not None
-    assert (closing[BTC].outcome, closing[BTC].sold, closing[BTC].attempts) == ("flat", 2, 2)
+    assert (closing[BTC].outcome, closing[BTC].sold, closing[BTC].attempts) == ("flat", D(2), 2)
 
 
 def test_what_the_venue_refuses_is_tried_again_with_growing_pauses_and_says_why() -> None:
@@ -289,7 +289,7 @@ def test_a_new_closing_after_a_resume_begins_anew() -> None:
     assert again.order.quantity == 1
     closing = desk.figures.closing
     assert closing is not None
-    assert (closing[BTC].attempts, closing[BTC].sold) == (1, 0)
+    assert (closing[BTC].attempts, closing[BTC].sold) == (1, D(0))
 
 
 def test_the_attempts_of_two_processes_are_the_same_signals() -> None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 from datetime import timedelta
 from decimal import Decimal
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.common import messages as m
 from libs.common.messages import Side
 from tests.risk.builders import BTC, ETH, PRODUCTS, D, Desk, config, fill
-from tests.risk.play import ANYTHING, ASKED, BROKEN, PASSED, TRADED, Play, Step, steps
+from tests.risk.play import ANYTHING, ASKED, BROKEN, PASSED, TRADED, Play, Step, played, steps
 
 amounts = st.decimals("0.001", "9.999", places=3)
 fees = st.decimals(0, 5, places=9)
@@ -63,7 +63,7 @@ def test_the_books_are_the_sum_of_the_fills_to_the_last_digit(
 EXPLORED = ASKED + TRADED + PASSED + BROKEN  # an operator's adjustment may put a position above any limit
 
 
-@settings(max_examples=100, deadline=None)
+@played()
 @given(steps(*EXPLORED), rates, st.sampled_from([RICH, POOR]), st.booleans())
 def test_no_interleaving_exceeds_a_limit(taken: list[Step], fee: str, opening: dict[str, Decimal], lazy: bool) -> None:
     """With a market that stands still, what is held and what is promised never pass a limit, whatever comes when."""
@@ -85,7 +85,7 @@ def test_no_interleaving_exceeds_a_limit(taken: list[Step], fee: str, opening: d
             assert len(minute) <= LIMITS.orders_per_minute_max
 
 
-@settings(max_examples=100, deadline=None)
+@played()
 @given(steps(*ANYTHING), rates, st.sampled_from([RICH, POOR]), st.booleans())
 def test_no_approval_adds_to_what_is_above_a_limit(
     taken: list[Step], fee: str, opening: dict[str, Decimal], lazy: bool
@@ -113,18 +113,18 @@ def test_no_approval_adds_to_what_is_above_a_limit(
 # -- reduce-only
 
 
-@settings(max_examples=150, deadline=None)
+@played(150)
 @given(steps(*ANYTHING, "buy", "order", "exit"), st.booleans())
 def test_no_sale_and_no_sum_of_sales_ever_takes_more_than_is_held(taken: list[Step], lazy: bool) -> None:
     """If every open sale filled now, nothing would be short: reduce-only reduces, whatever comes when."""
-    play = Play(Desk(LIMITS).open(opening=RICH), moving=True, lazy=lazy)
+    play = Play(Desk(LIMITS).open(opening=RICH), moving=True, lazy=lazy).begin()
     for step in taken:
         play.step(step)
         for product_id in PRODUCTS:
             assert play.selling(product_id) <= play.held[product_id], step
 
 
-@settings(max_examples=100, deadline=None)
+@played()
 @given(steps(*ANYTHING, "sell", "exit"))
 def test_what_is_reduce_only_is_a_sale_of_what_is_free_and_every_sale_is_reduce_only(taken: list[Step]) -> None:
     def judge(verdict: m.Verdict) -> None:
@@ -135,7 +135,7 @@ def test_what_is_reduce_only_is_a_sale_of_what_is_free_and_every_sale_is_reduce_
             others = play.selling(verdict.product_id) - sent.base
             assert 0 < order.quantity - sent.filled <= play.held[verdict.product_id] - others
 
-    play = Play(Desk(LIMITS).open(opening=RICH), moving=True, judge=judge)
+    play = Play(Desk(LIMITS).open(opening=RICH), moving=True, judge=judge).begin()
     for step in taken:
         play.step(step)
 
@@ -143,7 +143,7 @@ def test_what_is_reduce_only_is_a_sale_of_what_is_free_and_every_sale_is_reduce_
 # -- one at a time
 
 
-@settings(max_examples=100, deadline=None)
+@played()
 @given(steps(*ASKED, *TRADED, *PASSED, *BROKEN, "buy", "sell"))
 def test_the_strategy_never_has_two_orders_of_one_product_and_side_open(taken: list[Step]) -> None:
     play = Play(Desk(LIMITS).open(opening=RICH))

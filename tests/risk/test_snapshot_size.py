@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from bench.history import FILLS_PER_ORDER, PRODUCT, History
 from services.execution.config import ExecutionConfig
 from services.execution.core import ExecutionCore
-from services.exporter.core import ExporterCore
 from services.risk.core import RiskCore
 from tests.risk.builders import WIDE
 
@@ -19,7 +18,6 @@ def test_a_snapshot_is_no_larger_after_twice_as_many_fills() -> None:
     cores = {
         "risk": RiskCore(WIDE, (PRODUCT,), "USD"),
         "execution": ExecutionCore(ExecutionConfig()),
-        "exporter": ExporterCore((PRODUCT,)),
     }
     history, done, sizes = History(WIDE, BEGAN), 0, []
     for fills in (20_000, 40_000):

@@ -1,0 +1,124 @@
+"""A crash, and what the bus tells twice, change nothing that comes later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from libs.common import messages as m
+from libs.common.messages import Guard
+from tests.risk.builders import D, Desk
+from tests.risk.play import ANYTHING, ASKED, OPERATED, PASSED, TRADED, Play, Step, played, steps
+from tests.risk.test_properties import LIMITS, RICH
+from tests.risk.test_properties_books import FREE, OPENING, compare
+from tests.risk.test_properties_trading import FEW, watched
+
+# What only marks tell, and the ledger holds none: how prices moved, which feed or mark was lost and for how long, the
+# highest equity since midnight. The account is not in the ledger either, and is read again.
+MARKED = (Guard.VOLATILITY, Guard.DRAWDOWN)
+UNBROKEN = ASKED * 2 + TRADED * 2 + PASSED + OPERATED + ("mark", "elsewhere")
+
+
+def decisions(found: list[m.Message]) -> list[m.Message]:
+    return [a for a in found if isinstance(a, m.Verdict | m.TradingState | m.Audit | m.Adjustment | m.Baseline)]
+
+
+def both(taken: list[Step], plain: Play, other: Play, at: int, crash: Callable[[], object]) -> None:
+    """The same steps for both, and a crash of the other; every decision is the same."""
+    for number, step in enumerate(taken):
+        if number == at:
+            crash()
+        assert decisions(plain.step(step)) == decisions(other.step(step)), step
+
+
+@played()
+@given(steps(*ANYTHING), st.integers(0, 40), st.integers(0, 9), st.booleans())
+def test_a_restart_at_any_point_changes_no_later_decision(taken: list[Step], at: int, again: int, guards: bool) -> None:
+    """With its snapshot, and the last facts told again."""
+    limits = watched() if guards else LIMITS
+    plain, restarted = (Play(Desk(limits).open(opening=FEW), moving=True).begin() for _ in range(2))
+    both(taken, plain, restarted, at, lambda: restarted._restart(again, 0))
+    assert plain.desk.figures == restarted.desk.figures
+    assert plain.desk.core.open_orders == restarted.desk.core.open_orders
+    assert plain.desk.core.dump() == restarted.desk.core.dump()
+
+
+@played()
+@given(steps(*UNBROKEN), st.integers(0, 40))
+def test_a_rebuild_from_the_ledger_changes_no_later_decision(taken: list[Step], at: int) -> None:
+    """Where no feed and no mark was lost shortly before, and no guard looks at how the prices moved."""
+    plain, rebuilt = (Play(Desk(LIMITS).open(opening=FEW), moving=True).begin() for _ in range(2))
+
+    def crash() -> None:
+        for play in (plain, rebuilt):
+            for sent in [o for o in play.open() if o.late]:
+                play.book(sent, sent.late)
+            play.poll(settled=True)
+            play.settle()
+        rebuilt.restart(None, 0)
+
+    both(taken, plain, rebuilt, at, crash)
+    assert unmarked(plain.desk.figures) == unmarked(rebuilt.desk.figures)
+    assert plain.desk.core.open_orders == rebuilt.desk.core.open_orders
+
+
+def unmarked(figures: m.RiskFigures) -> m.RiskFigures:
+    """Without what rests on marks alone."""
+    guards = {guard: figure for guard, figure in figures.guards.items() if guard not in MARKED}
+    return msgspec.structs.replace(figures, guards=guards, equity_peak=None)
+
+
+@played()
+@given(steps(*ANYTHING, "night"))
+def test_the_ledger_alone_gives_the_same_figures_as_a_life_without_a_restart(taken: list[Step]) -> None:
+    """All but what rests on marks between two baselines, and the comparison with an account that is not there yet."""
+    play = Play(Desk(LIMITS).open(opening=OPENING), moving=True)
+    for step in taken:
+        play.step(step)
+    before, open_orders = play.desk.figures, play.desk.core.open_orders
+    play.restart(None, 0)
+    play.settle()
+    assert known_without_marks(play.desk.figures) == known_without_marks(before)
+    assert play.desk.core.open_orders == open_orders
+
+
+def known_without_marks(figures: m.RiskFigures) -> m.RiskFigures:
+    plain = unmarked(figures)
+    guards = {guard: figure for guard, figure in plain.guards.items() if guard is not Guard.POSITION_DRIFT}
+    return msgspec.structs.replace(plain, guards=guards, drift=None, degraded={})
+
+
+@played()
+@given(steps(*ANYTHING, "night", "adjust", "mark"))
+@example([("adjust", 0, 16), ("mark", 0, 30), ("night", 0, 40), ("mark", 0, 10), ("rebuild", 0, 1)])
+def test_rebuilt_figures_are_those_of_a_computation_by_hand(taken: list[Step]) -> None:
+    play = Play(Desk(FREE).open(opening=OPENING, fee="0.006"), moving=True, fee="0.006")
+    for step in taken:
+        play.step(step)
+        compare(play)
+
+
+@played()
+@given(steps(*ANYTHING), st.booleans())
+def test_messages_that_come_twice_change_nothing(taken: list[Step], guards: bool) -> None:
+    """Each is told again at once, and some later; the state in the end is that of a life in which none was."""
+    limits = watched() if guards else LIMITS
+    plain, doubled = (Play(Desk(limits).open(opening=RICH), moving=True).begin() for _ in range(2))
+    tell_once = doubled.tell_again
+
+    def tell_twice(message: m.Message) -> list[m.Message]:
+        found = tell_once(message)
+        if not isinstance(message, m.Tick | m.Recovered):
+            again = tell_once(message)
+            assert [a for a in decisions(again) if not isinstance(a, m.Audit)] == [], message
+        return found
+
+    doubled.tell_again = tell_twice  # type: ignore[method-assign]
+    for step in taken:
+        one, two = decisions(plain.step(step)), decisions(doubled.step(step))
+        assert one == two, step
+    assert plain.desk.core.dump() == doubled.desk.core.dump()
