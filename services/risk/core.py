@@ -358,8 +358,8 @@ class RiskCore:
 
     def _begin_day(self) -> list[m.Message]:
         """Write down from what the new day is measured, once its prices are known."""
-        books, equity = self.state.books, self.state.equity(self.known)
-        if books.midnight <= self.state.day_begun or equity is None:
+        books = self.state.books
+        if books.midnight <= self.state.day_begun or self.state.equity(self.known) is None:
             return []
         prices = {product: holding.day_price for product, holding in books.holdings.items() if holding.day_quantity}
         return [

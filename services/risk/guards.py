@@ -10,13 +10,13 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from decimal import ROUND_DOWN, Decimal
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import Struct, field
 
 from libs.common import messages as m
 from libs.common.messages import Guard, GuardFigure, GuardLevel, OrderStatus
-from services.risk.books import ZERO, currencies
+from services.risk.books import ZERO, Worth, currencies
 from services.risk.config import ERRORS_MAX, Guards, RiskConfig, Steps, Volatility
 from services.risk.knowledge import Knowledge
 
@@ -55,6 +55,7 @@ class Watch(Struct):
     rejections: int = 0
     errors: list[datetime] = field(default_factory=list)
     samples: dict[str, list[tuple[datetime, Decimal]]] = field(default_factory=dict)
+    volatility: dict[str, float | None] = field(default_factory=dict)  # of those samples, per year
     degraded: dict[str, Degraded] = field(default_factory=dict)
     marked: dict[str, datetime] = field(default_factory=dict)
     lived: dict[str, bool] = field(default_factory=dict)
@@ -72,6 +73,7 @@ class Watch(Struct):
         if not samples or (mark.at - samples[-1][0]).total_seconds() >= config.volatility.sample_seconds:
             samples.append((mark.at, mark.mid))
             del samples[: -config.volatility.window - 1]
+            self.volatility[mark.product_id] = realized(samples, config.volatility)
 
     def on_order(self, event: m.OrderEvent) -> None:
         """A new step of an order; the caller tells each once."""
@@ -126,25 +128,37 @@ class Measure(Struct, frozen=True):
     at_least: GuardLevel = GuardLevel.OK
 
 
+class Scene(NamedTuple):
+    """All that a guard may look at, at market time `now`. Amounts in the quote currency, None where not known."""
+
+    config: RiskConfig
+    state: State
+    known: Knowledge
+    now: datetime
+    worth: Worth | None
+    equity: Decimal | None
+    limit: Decimal | None  # of the daily loss
+
+
 # -- what each guard measures
 
 
-def _daily_loss(config: RiskConfig, state: State, known: Knowledge, now: datetime) -> Measure:
+def _daily_loss(c: Scene) -> Measure:
     """Part of the limit that is lost since 00:00 UTC."""
-    worth, limit = state.books.worth(known.prices), state.daily_loss_limit(config, known)
+    worth, limit = c.worth, c.limit
     if worth is None:
-        return _without_marks(state, known)
+        return _without_marks(c)
     if limit is None:
         return Measure(None, NO_OPENING)
     detail = f"daily_loss={_plain(worth.daily_loss)} limit={_plain(limit)}"
     return Measure(_share(worth.daily_loss, limit), detail)
 
 
-def _drawdown(config: RiskConfig, state: State, known: Knowledge, now: datetime) -> Measure:
+def _drawdown(c: Scene) -> Measure:
     """Part of the highest equity that is lost."""
-    equity, peak = state.equity(known), state.watch.peak_equity
-    if state.books.unmarked(known.prices):
-        return _without_marks(state, known)
+    equity, peak = c.equity, c.state.watch.peak_equity
+    if c.state.books.unmarked(c.known.prices):
+        return _without_marks(c)
     if equity is None:
         return Measure(None, NO_OPENING)
     if peak is None or peak <= 0:
@@ -152,20 +166,21 @@ def _drawdown(config: RiskConfig, state: State, known: Knowledge, now: datetime)
     return Measure(_share(max(ZERO, peak - equity), peak), f"equity={_plain(equity)} peak={_plain(peak)}")
 
 
-def _volatility(config: RiskConfig, state: State, known: Knowledge, now: datetime) -> Measure:
+def _volatility(c: Scene) -> Measure:
     """Realised volatility per year of the product with the highest."""
-    found = {p: realized(state.watch.samples.get(p, []), config.guards.volatility) for p in known.products}
-    figures = {product: figure for product, figure in found.items() if figure is not None}
+    found = c.state.watch.volatility
+    figures = {product: figure for product in c.known.products if (figure := found.get(product)) is not None}
     if not figures:
         return Measure(None, "not enough samples")
     worst = max(figures, key=figures.__getitem__)
     return Measure(Decimal(f"{figures[worst]:.4f}"), worst)
 
 
-def _mark_staleness(config: RiskConfig, state: State, known: Knowledge, now: datetime) -> Measure:
+def _mark_staleness(c: Scene) -> Measure:
     """Seconds since the venue last confirmed a price, of the product where that is longest ago."""
-    ages = {product: _seconds(now - known.marks[product].at) for product in known.products if product in known.marks}
-    missing = ", ".join(product for product in known.products if product not in ages)
+    marks = c.known.marks
+    ages = {product: _seconds(c.now - marks[product].at) for product in c.known.products if product in marks}
+    missing = ", ".join(product for product in c.known.products if product not in ages)
     without = f"no mark of {missing}" if missing else ""
     if not ages:
         return Measure(None, without)
@@ -173,51 +188,51 @@ def _mark_staleness(config: RiskConfig, state: State, known: Knowledge, now: dat
     return Measure(max(ZERO, ages[oldest]), f"{oldest}; {without}" if without else oldest)
 
 
-def _concentration(config: RiskConfig, state: State, known: Knowledge, now: datetime) -> Measure:
+def _concentration(c: Scene) -> Measure:
     """The largest position as a part of equity; without equity, it is beyond every step."""
-    held = {product: abs(holding.quantity) for product, holding in state.books.holdings.items() if holding.quantity}
+    held = {product: abs(holding.quantity) for product, holding in c.state.books.holdings.items() if holding.quantity}
     if not held:
         return Measure(ZERO)
-    if held.keys() - known.prices.keys():
-        return _without_marks(state, known)
-    equity = state.equity(known)
+    if held.keys() - c.known.prices.keys():
+        return _without_marks(c)
+    equity = c.equity
     if equity is None:
         return Measure(None, NO_OPENING)
-    values = {product: quantity * known.prices[product] for product, quantity in held.items()}
+    values = {product: quantity * c.known.prices[product] for product, quantity in held.items()}
     largest = max(values, key=values.__getitem__)
     detail = f"{largest} value={_plain(values[largest])} equity={_plain(equity)}"
     return Measure(_share(values[largest], equity) if equity > 0 else BEYOND, detail)
 
 
-def _order_errors(config: RiskConfig, state: State, known: Knowledge, now: datetime) -> Measure:
+def _order_errors(c: Scene) -> Measure:
     """Errors within the window; the one exactly that long ago is not among them."""
-    window = timedelta(seconds=config.guards.order_errors.window_seconds)
-    return Measure(Decimal(sum(now - at < window for at in state.watch.errors)))
+    window = timedelta(seconds=c.config.guards.order_errors.window_seconds)
+    return Measure(Decimal(sum(c.now - at < window for at in c.state.watch.errors)))
 
 
-def _rejections(config: RiskConfig, state: State, known: Knowledge, now: datetime) -> Measure:
+def _rejections(c: Scene) -> Measure:
     """Orders that the venue has rejected in a row."""
-    return Measure(Decimal(state.watch.rejections))
+    return Measure(Decimal(c.state.watch.rejections))
 
 
-def _position_drift(config: RiskConfig, state: State, known: Knowledge, now: datetime) -> Measure:
+def _position_drift(c: Scene) -> Measure:
     """What venue and books differ by, in the quote currency: of what has no price the least that it can be, nothing."""
-    if state.drift is None:
+    if c.state.drift is None:
         return Measure(None, "the books were not compared with the venue yet")
-    if not state.drift:
+    if not c.state.drift:
         return Measure(ZERO)
-    prices = {known.quote_currency: Decimal(1)}
-    for product_id, price in known.prices.items():
+    prices = {c.known.quote_currency: Decimal(1)}
+    for product_id, price in c.known.prices.items():
         base, quote = currencies(product_id)
-        if quote == known.quote_currency:
+        if quote == c.known.quote_currency:
             prices[base] = price
-    values = [abs(drift) * prices[currency] for currency, drift in state.drift.items() if currency in prices]
-    parts = [f"drift_{currency}={_plain(drift)}" for currency, drift in state.drift.items()]
-    parts += [f"no mark of {currency}" for currency in state.drift if currency not in prices]
+    values = [abs(drift) * prices[currency] for currency, drift in c.state.drift.items() if currency in prices]
+    parts = [f"drift_{currency}={_plain(drift)}" for currency, drift in c.state.drift.items()]
+    parts += [f"no mark of {currency}" for currency in c.state.drift if currency not in prices]
     return Measure(sum(values, ZERO) if values else None, " ".join(parts), GuardLevel.REDUCE)
 
 
-MEASURES: dict[Guard, Callable[[RiskConfig, State, Knowledge, datetime], Measure]] = {
+MEASURES: dict[Guard, Callable[[Scene], Measure]] = {
     Guard.DAILY_LOSS: _daily_loss,
     Guard.DRAWDOWN: _drawdown,
     Guard.VOLATILITY: _volatility,
@@ -233,7 +248,9 @@ MEASURES: dict[Guard, Callable[[RiskConfig, State, Knowledge, datetime], Measure
 
 
 def measures(config: RiskConfig, state: State, known: Knowledge, now: datetime) -> dict[Guard, Measure]:
-    return {guard: measure(config, state, known, now) for guard, measure in MEASURES.items()}
+    worth, equity, limit = state.books.worth(known.prices), state.equity(known), state.daily_loss_limit(config, known)
+    scene = Scene(config, state, known, now, worth, equity, limit)
+    return {guard: measure(scene) for guard, measure in MEASURES.items()}
 
 
 def steps_of(config: RiskConfig, guard: Guard) -> Steps:
@@ -285,8 +302,8 @@ def realized(samples: list[tuple[datetime, Decimal]], config: Volatility) -> flo
     return math.sqrt(squares / sum(spans[begin:]) * YEAR_SECONDS)
 
 
-def _without_marks(state: State, known: Knowledge) -> Measure:
-    return Measure(None, f"a mark of what is held is missing: {', '.join(state.books.unmarked(known.prices))}")
+def _without_marks(c: Scene) -> Measure:
+    return Measure(None, f"a mark of what is held is missing: {', '.join(c.state.books.unmarked(c.known.prices))}")
 
 
 def _unmarked(config: Guards) -> str:

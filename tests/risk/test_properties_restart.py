@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import msgspec
-import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from libs.common import messages as m
 from libs.common.messages import Guard
-from tests.risk.builders import D, Desk
+from tests.risk.builders import Desk
 from tests.risk.play import ANYTHING, ASKED, OPERATED, PASSED, TRADED, Play, Step, played, steps
 from tests.risk.test_properties import LIMITS, RICH
 from tests.risk.test_properties_books import FREE, OPENING, compare

@@ -16,7 +16,7 @@ from libs.common import messages as m
 from libs.common.messages import Guard, GuardLevel
 from libs.common.settings import load
 from services.risk.config import Guards, RiskConfig, Volatility
-from services.risk.guards import MEASURES, Watch, figures
+from services.risk.guards import MEASURES, Scene, Watch, figures
 from services.risk.knowledge import Knowledge
 from services.risk.state import State
 from sim.market import SyntheticMarket
@@ -198,7 +198,7 @@ def readings(profile: str, marks: Iterable[tuple[str, datetime, Decimal]]) -> li
         watch.on_mark(mark(product_id, str(price), at), config.guards)
         if watch.samples[product_id][-1][0] == at:
             taken += 1
-            value = MEASURES[Guard.VOLATILITY](config, state, known, at).value
+            value = MEASURES[Guard.VOLATILITY](Scene(config, state, known, at, None, None, None)).value
             found += [] if value is None else [(at, value)]
     assert len(found) > taken / 2
     return found
