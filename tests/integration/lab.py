@@ -160,7 +160,8 @@ class Lab:
         await self.until(lambda: any(sign.what == what and sign.at >= self.struck for sign in seen), what, seconds)
 
     async def healthy(self, seconds: float = 40) -> None:
-        """Everything is ready, every feed is live, and nothing else has to be told of what was."""
+        """Everything is ready, every feed is live, every product takes entries, and nothing else has to be told of what
+        was."""
         reasons: dict[str, str] = {}
         try:
             async with asyncio.timeout(seconds):
@@ -168,7 +169,7 @@ class Lab:
                     for name in SERVICES:
                         reasons[name] = await self._reason(name)
                     late = [product for product, state in self.watch.feeds.items() if state is not m.Feed.LIVE]
-                    if not any(reasons.values()) and not late:
+                    if not any(reasons.values()) and not late and not await self._degraded():
                         return
                     await asyncio.sleep(0.1)
         except TimeoutError:
@@ -177,6 +178,11 @@ class Lab:
 
     async def _reason(self, service: str) -> str:
         return await why_not_ready(self._http, self.system.stack.plan.service(service).reachable)
+
+    async def _degraded(self) -> bool:
+        answer = await self._http.get(f"{self.system.stack.plan.service('risk').reachable}/metrics")
+        products = [line for line in answer.text.splitlines() if line.startswith("perps_risk_degraded{")]
+        return not products or any(line.endswith(" 1.0") for line in products)
 
     async def calm(self) -> None:
         """Every service has told its status since, so that no later one tells of what was before."""

@@ -251,7 +251,6 @@ async def replaying(
         "PERPS_RISK_EXPOSURE_MAX": "1000000",
         "PERPS_RISK_EXPOSURE_FRACTION_MAX": "1",
         "PERPS_RISK_DAILY_LOSS_PERCENT_MAX": "100",
-        "PERPS_RISK_PRICE_AGE_MAX_SECONDS": "600",  # a recorded candle may open at its low: two ticks at one price
     }
     async with running_system(folder, {**replay, **(overrides or {})}) as system:
         settings, clock = system.settings, SystemClock()

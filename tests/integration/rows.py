@@ -267,11 +267,13 @@ async def too_many_requests(lab: Lab, cells: Cells) -> None:
 
 
 async def id_is_taken(lab: Lab, cells: Cells, mode: str) -> None:
-    """The venue has an order under the id before ours arrives, as after a request that a network sent twice."""
+    """The venue has an order under the id before ours arrives, as after a request that a network sent twice. It fills
+    only then: what nobody of us has asked for is a drift of the account, and means reduce-only."""
     made = await lab.system.bus.load(STATE_BUCKET, INSTALLATION_KEY)
     assert made is not None
     installation = msgspec.json.decode(made.value, type=m.Installation)
-    async with lab.fault(duplicates=mode), open_venue(lab.system.settings) as venue:
+    switches = {"duplicates": mode, "pending_delay_seconds": IN_FLIGHT_SECONDS}
+    async with lab.fault(**switches), open_venue(lab.system.settings) as venue:
         for cell in cells:
             request = lab.request(cell)
             assert request.quantity is not None

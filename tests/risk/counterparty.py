@@ -248,9 +248,6 @@ class Counterparty:
         self.held[order.product_id] += sign * part
         self.books[BASES[order.product_id]] += sign * part
         self.books["USD"] -= sign * part * price + fee
-        traded_at = now - timedelta(seconds=which)
-        if not self.late:
-            traded_at = max(traded_at, now.replace(hour=0, minute=0, second=0, microsecond=0))
         told = fill(
             f"f{self.count}-{len(self.facts)}",
             order.side,
@@ -263,7 +260,7 @@ class Counterparty:
         )
         if sent.ended:
             del self.orders[order.client_order_id]
-        return self.tell(msgspec.structs.replace(told, trade_time=traded_at))
+        return self.tell(msgspec.structs.replace(told, trade_time=now - timedelta(seconds=which if self.late else 0)))
 
     def end(self, sent: Sent, status: OrderStatus, late: Decimal = ZERO) -> list[m.Message]:
         """The order is over; what was filled last is told later."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from bench.history import FILLS_PER_ORDER, PRODUCT, History
+from libs.common.shell import Core
 from services.execution.config import ExecutionConfig
 from services.execution.core import ExecutionCore
 from services.risk.core import RiskCore
@@ -15,7 +16,7 @@ DIGITS = 100  # bytes: sums and counts get longer
 
 
 def test_a_snapshot_is_no_larger_after_twice_as_many_fills() -> None:
-    cores = {
+    cores: dict[str, Core] = {
         "risk": RiskCore(WIDE, (PRODUCT,), "USD"),
         "execution": ExecutionCore(ExecutionConfig()),
     }
