@@ -4,7 +4,7 @@ BIN := .venv/bin
 PROFILE ?= dev
 REASON ?=
 
-.PHONY: install run test matrix status restart halt resume clean
+.PHONY: install run test matrix bench status restart halt resume clean
 
 install: .venv/.installed
 
@@ -41,6 +41,10 @@ test: install
 # ROWS='"kill -9" 429' runs those whose names hold one of the words.
 matrix: install
 	@$(BIN)/python -m tests.integration.matrix $(ROWS)
+
+# Restart times over the length of the ledger; about 15 minutes and 3 GB of temporary disk.
+bench: install
+	@$(BIN)/python -m bench.restart
 
 clean:
 	rm -rf .venv var dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -101,7 +101,8 @@ class Shell:
     """Runs one core. `perform` does what is neither published nor stored in the ledger: venue calls, key-value writes.
 
     `before_recovery` is awaited first of all (a lease). `over` widens the compare-and-set of a ledger message from its
-    own subject to a wildcard.
+    own subject to a wildcard. Where the ledger has not moved, a changed state is kept every `idle_snapshot_seconds`:
+    one that every price changes need not be written every second.
     """
 
     def __init__(
@@ -118,6 +119,7 @@ class Shell:
         perform: Perform = _nothing_to_perform,
         before_recovery: Callable[[], Awaitable[None]] | None = None,
         over: dict[type[m.Message], str] | None = None,
+        idle_snapshot_seconds: int = 1,
     ) -> None:
         self.core = core
         self.clock = clock
@@ -148,6 +150,9 @@ class Shell:
         self._cycle_seconds: float | None = None
         self._errors = 0
         self._saved = b""
+        self._saved_applied = -1
+        self._saved_ticks = 0
+        self._idle_snapshot_ticks = idle_snapshot_seconds * STATUS_TICKS
 
     # -- life
 
@@ -382,7 +387,8 @@ class Shell:
     async def _report(self) -> None:
         self._gauges()
         await self.bus.publish(self.status())
-        await self._save_snapshot()
+        if self._applied != self._saved_applied or self._ticks - self._saved_ticks >= self._idle_snapshot_ticks:
+            await self._save_snapshot()
 
     def status(self) -> m.ServiceStatus:
         reason = self.not_ready()
@@ -417,7 +423,7 @@ class Shell:
         if state and state != self._saved and self.bus.connected:
             raw = msgspec.json.encode(Snapshot(self._applied, msgspec.Raw(state), self.clock.wall()))
             await self.bus.store(SNAPSHOT_BUCKET, self.service, raw, None)
-            self._saved = state
+            self._saved, self._saved_applied, self._saved_ticks = state, self._applied, self._ticks
 
     async def _save_life(self, life: Life) -> None:
         await self.bus.store(SNAPSHOT_BUCKET, f"{self.service}-life", msgspec.json.encode(life), None)

@@ -44,6 +44,7 @@ class RiskShell(Shell):
             perform=self.effect,
             # All products share one limit: a verdict is valid only if no other one came in between.
             over={m.Verdict: "perps.verdict.>"},
+            idle_snapshot_seconds=10,  # prices alone: of them a restart may forget the latest
         )
         self._risk = core
         self._guard_outcomes = metrics.guard_outcomes

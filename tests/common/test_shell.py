@@ -12,7 +12,7 @@ from libs.common import messages as m
 from libs.common.bus import Bus, Entry
 from libs.common.clock import AsyncioTasks, SystemClock
 from libs.common.errors import Stop
-from libs.common.shell import Inputs, Life, Shell, trading_state
+from libs.common.shell import STATUS_TICKS, Inputs, Life, Shell, trading_state
 from libs.common.subjects import INSTALLATION_KEY, SNAPSHOT_BUCKET, STATE_BUCKET, TRADING_KEY
 from libs.common.telemetry import ServiceMetrics
 from tests.common.builders import NOW, fill, mark, verdict
@@ -62,7 +62,7 @@ def bus_with_installation() -> MemoryBus:
 
 
 @asynccontextmanager
-async def running(bus: MemoryBus, core: EchoCore) -> AsyncIterator[Shell]:
+async def running(bus: MemoryBus, core: EchoCore, idle_snapshot_seconds: int = 1) -> AsyncIterator[Shell]:
     failures: list[BaseException] = []
     tasks = AsyncioTasks(failures.append)
     typed: Bus = bus
@@ -76,6 +76,7 @@ async def running(bus: MemoryBus, core: EchoCore) -> AsyncIterator[Shell]:
         tasks=tasks,
         metrics=ServiceMetrics("risk"),
         over={m.Verdict: OVER},
+        idle_snapshot_seconds=idle_snapshot_seconds,
     )
     tasks.spawn(shell.run(), "shell")
     async with asyncio.timeout(5):
@@ -152,6 +153,43 @@ async def test_a_snapshot_spares_the_ledger_before_it_and_a_broken_one_is_rebuil
         assert [seen for seen in core.seen if seen.startswith("f")] == expected
         assert core.state.applied == ["f1", "f2", "f3"]
         await tasks.close()
+
+
+async def test_while_the_ledger_stands_still_a_changed_state_is_kept_only_now_and_then() -> None:
+    bus, core = bus_with_installation(), EchoCore()
+
+    def kept() -> bytes:
+        return bus.entries[SNAPSHOT_BUCKET, "risk"].value
+
+    async def pass_seconds(shell: Shell, seconds: int) -> None:
+        for _ in range(seconds * STATUS_TICKS):
+            shell.post(m.Tick(id="tick"))
+        await shell.ask(None)
+
+    async with running(bus, core, idle_snapshot_seconds=10) as shell:
+        await pass_seconds(shell, 1)
+        assert b"beside" not in kept()
+        await shell.ask(fill("beside the ledger"))
+        await pass_seconds(shell, 8)
+        assert b"beside" not in kept()
+        await pass_seconds(shell, 3)
+        assert b"beside" in kept()
+        await shell.ask(fill("another"))
+        await shell.close()
+        assert b"another" in kept(), "an orderly end keeps everything"
+
+
+async def test_a_step_of_the_ledger_is_kept_within_a_second() -> None:
+    bus, core = bus_with_installation(), EchoCore()
+    async with running(bus, core, idle_snapshot_seconds=1000) as shell:
+        for _ in range(STATUS_TICKS):
+            shell.post(m.Tick(id="tick"))
+        await shell.ask(mark("5"))
+        shell._applied += 1  # what the follower of the ledger does
+        for _ in range(STATUS_TICKS):
+            shell.post(m.Tick(id="tick"))
+        await shell.ask(None)
+        assert b"verdict-mark-5" in bus.entries[SNAPSHOT_BUCKET, "risk"].value
 
 
 async def test_without_an_installation_nothing_starts() -> None:

@@ -77,7 +77,7 @@ class Play(Counterparty):
         return found
 
     def _entry(self, which: int, size: int, operator: bool) -> list[m.Message]:
-        gtc = {"time_in_force": TimeInForce.GTC}
+        gtc: dict[str, object] = {"time_in_force": TimeInForce.GTC}
         kinds: list[dict[str, object]] = [
             {},
             gtc,
@@ -89,7 +89,7 @@ class Play(Counterparty):
         return self._ask(self._signal(Side.BUY, which, **fields), operator)
 
     def _leave(self, which: int, size: int, operator: bool) -> list[m.Message]:
-        gtc = {"time_in_force": TimeInForce.GTC}
+        gtc: dict[str, object] = {"time_in_force": TimeInForce.GTC}
         kinds: list[dict[str, object]] = [
             {"order_type": OrderType.MARKET, "limit_price": None},
             {"order_type": OrderType.MARKET, "limit_price": None},
