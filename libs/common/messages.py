@@ -40,6 +40,7 @@ from libs.common.words import StopDirection as StopDirection
 from libs.common.words import TimeInForce as TimeInForce
 from libs.common.words import Trading as Trading
 
+DIGITS_MAX = 100  # before and after the point: more than all sums of years need
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -66,10 +67,13 @@ def _mark_of(raw: str) -> str:
 
 
 def sound(value: object) -> bool:
-    """False if a Decimal in it is not finite (JSON strings may say NaN) or a time has no zone."""
+    """False if a Decimal in it is not finite (JSON strings may say NaN) or no amount of this world, or a time has no
+    zone. A number like 1E+20000000 is a few bytes here and megabytes in a sentence about it."""
     match value:
         case Decimal():
-            return value.is_finite()
+            if not value.is_finite():
+                return False
+            return max(abs(value.adjusted()), -int(value.as_tuple().exponent)) < DIGITS_MAX
         case datetime():
             return value.tzinfo is not None
         case Struct():
@@ -281,6 +285,7 @@ class Baseline(Message, frozen=True, kw_only=True):
     midnight: datetime  # of the UTC day that it belongs to
     prices: dict[str, Decimal]  # at that midnight, of what was held
     peak_equity: Decimal | None  # quote currency
+    resumed_at: datetime | None = None  # the resume since which that is the highest
 
 
 class Adjustment(Message, frozen=True, kw_only=True):

@@ -15,7 +15,7 @@ from nats.js import JetStreamContext
 
 from libs.common import messages as m
 from libs.common.bus import Delivery
-from libs.common.errors import BusDown, Conflict
+from libs.common.errors import BusDown, Conflict, Stop
 from libs.common.subjects import Kept, decode, subject_of
 
 if TYPE_CHECKING:
@@ -101,6 +101,8 @@ class NatsLedger:
                     raise Conflict(f"{over or subject} moved on from {expected}") from None
                 sequence = stored
                 break
+            except nats.errors.MaxPayloadError as error:
+                raise Stop(f"{subject} takes no message of {len(body)} bytes: {error}") from None
             except (TimeoutError, nats.errors.Error) as error:
                 log.warning("appending %s again: %r", subject, error, extra={"event": "bus.retry"})
                 await asyncio.sleep(0.1)

@@ -5,7 +5,8 @@ Becomes one `Adjustment` in the ledger, or a refusal in one line. A request id c
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Mapping
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from libs.common.messages import Adjustment, AdjustmentKind, AdjustmentRequest, Message, derive_id, sound
@@ -30,8 +31,10 @@ class Refused(Exception):
     """Why it cannot be so, in one line."""
 
 
-def adjustment_of(asked: AdjustmentAsked, state: State, known: Knowledge, now: datetime) -> Adjustment:
-    """Raises Refused."""
+def adjustment_of(
+    asked: AdjustmentAsked, state: State, known: Knowledge, now: datetime, mark_age_max: timedelta
+) -> Adjustment:
+    """What to write. A mark older than that is none. Raises Refused, or ArithmeticError for figures out of range."""
     request = asked.request
     if not asked.reason.strip():
         raise Refused("a reason is required")
@@ -39,13 +42,14 @@ def adjustment_of(asked: AdjustmentAsked, state: State, known: Knowledge, now: d
         raise Refused("request_id is empty: choose one, and send the same again when no answer came")
     if not sound(request):
         raise Refused("a number is not finite")
+    prices = {product: mark.mid for product, mark in known.marks.items() if now - mark.at < mark_age_max}
     makers = {
         Kind.DEPOSIT: _payment,
         Kind.WITHDRAWAL: _payment,
         Kind.MANUAL_TRADE: _trade,
         Kind.HANDOVER: _handover,
     }
-    flows, product_id, size, price = makers[request.kind](request, state, known)
+    flows, product_id, size, price = makers[request.kind](request, state, known, prices)
     return Adjustment(
         id=derive_id(known.installation_id, "adjustment", request.request_id),
         cause=asked.id,
@@ -64,7 +68,10 @@ def adjustment_of(asked: AdjustmentAsked, state: State, known: Knowledge, now: d
 Change = tuple[dict[str, Decimal], str, Decimal, Decimal]  # flows, product, size, price
 
 
-def _payment(request: AdjustmentRequest, state: State, known: Knowledge) -> Change:
+Prices = Mapping[str, Decimal]
+
+
+def _payment(request: AdjustmentRequest, state: State, known: Knowledge, prices: Prices) -> Change:
     drift = _drift(state, request.currency)
     sign = 1 if request.kind is Kind.DEPOSIT else -1
     if drift * sign < 0:
@@ -72,10 +79,19 @@ def _payment(request: AdjustmentRequest, state: State, known: Knowledge) -> Chan
     quantity = abs(drift) if request.quantity is None else request.quantity
     if not 0 < quantity <= abs(drift):
         raise Refused(f"quantity must be above 0 and at most the drift: {show(quantity=quantity, drift=abs(drift))}")
-    return {request.currency: sign * quantity}, "", ZERO, ZERO
+    owned = {p: h.quantity for p, h in state.books.holdings.items() if h.quantity > 0}
+    ours = {product: held for product, held in owned.items() if currencies(product)[0] == request.currency}
+    taken = quantity - (state.balances(known).get(request.currency, ZERO) - sum(ours.values(), ZERO))
+    if sign > 0 or taken <= 0 or not ours:
+        return {request.currency: sign * quantity}, "", ZERO, ZERO
+    # More went out than what lay beside the bot's own: the rest of it was given back first, at the mark.
+    product_id = max(ours, key=ours.__getitem__)
+    price = _price(request, product_id, prices)
+    quote = currencies(product_id)[1]
+    return {request.currency: taken - quantity, quote: -taken * price}, product_id, -taken, price
 
 
-def _trade(request: AdjustmentRequest, state: State, known: Knowledge) -> Change:
+def _trade(request: AdjustmentRequest, state: State, known: Knowledge, prices: Prices) -> Change:
     """Both drifts of the product, fees in the price. What the rounded price leaves over is a flow."""
     base, quote = _traded(request, known)
     size, value = _drift(state, base), _drift(state, quote)
@@ -90,10 +106,10 @@ def _trade(request: AdjustmentRequest, state: State, known: Knowledge) -> Change
     return {quote: value + size * price}, request.product_id, size, price
 
 
-def _handover(request: AdjustmentRequest, state: State, known: Knowledge) -> Change:
+def _handover(request: AdjustmentRequest, state: State, known: Knowledge, prices: Prices) -> Change:
     """Between what was there before us and what is ours. The money side is a flow of its own: cash does not move."""
     base, quote = _traded(request, known)
-    size, mark = request.quantity or ZERO, known.prices.get(request.product_id)
+    size = request.quantity or ZERO
     if state.drift is None or base in state.drift:
         raise Refused(f"books and account must agree on {base} first: classify its drift")
     if not size:
@@ -106,12 +122,19 @@ def _handover(request: AdjustmentRequest, state: State, known: Knowledge) -> Cha
         free = _held(state, request.product_id) - state.selling(request.product_id)
         if -size > free:
             raise Refused(f"the bot holds less that is not promised to open orders: {show(quantity=-size, free=free)}")
+    price = _price(request, request.product_id, prices)
+    return {base: -size, quote: size * price}, request.product_id, size, price
+
+
+def _price(request: AdjustmentRequest, product_id: str, prices: Prices) -> Decimal:
+    """The mark; what the operator says, where there is none that is fresh."""
+    mark = prices.get(product_id)
     if mark is not None and request.price is not None:
-        raise Refused(f"leave the price out: {request.product_id} is handed over at its mark, {mark.normalize():f}")
+        raise Refused(f"leave the price out: {product_id} counts at its mark, {mark.normalize():f}")
     price = mark if mark is not None else request.price
     if price is None or price <= 0:
-        raise Refused(f"no mark of {request.product_id}: give its price (above 0)")
-    return {base: -size, quote: size * price}, request.product_id, size, price
+        raise Refused(f"no fresh mark of {product_id}: give its price (above 0)")
+    return price
 
 
 def _drift(state: State, currency: str) -> Decimal:

@@ -43,7 +43,8 @@ class RiskShell(Shell):
             metrics=metrics,
             perform=self.effect,
             # All products share one limit: a verdict is valid only if no other one came in between.
-            over={m.Verdict: "perps.verdict.>"},
+            # And what is handed back must not be sold by a verdict that this process has not seen.
+            over={m.Verdict: "perps.verdict.>", m.Adjustment: "perps.verdict.>"},
             idle_snapshot_seconds=10,  # prices alone: of them a restart may forget the latest
         )
         self._risk = core

@@ -8,7 +8,7 @@ the part has lost.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Context, Decimal
 
 from msgspec import Struct, field
@@ -21,6 +21,7 @@ EXACT = Context(prec=60)
 FINEST = Decimal("1E-12")
 # Execution writes a fill once, and the shell hands the ledger on once; this memory covers what slips past both.
 FILLS_REMEMBERED = 5_000
+LATEST = timedelta(microseconds=1)  # before midnight
 
 
 def share(total: Decimal, part: Decimal, whole: Decimal) -> Decimal:
@@ -131,29 +132,32 @@ class Books(Struct):
         self.fill_ids[fill.id] = 1
         if len(self.fill_ids) > FILLS_REMEMBERED:
             del self.fill_ids[next(iter(self.fill_ids))]
-        holding = self.holdings.setdefault(fill.product_id, Holding())
         sign = 1 if fill.side is Side.BUY else -1
         size, value = sign * fill.size, sign * fill.quote_value
-        holding.trade(size, fill.price, fill.fee, value)
-        if fill.trade_time < self.midnight:
-            # Told late, after a restart over midnight: it was part of the day before.
-            holding.day_quantity += size
-            holding.day_cash -= value + fill.fee
-        holding.see(fill.price, fill.trade_time, self.midnight)
+        self._trade(fill.product_id, fill.trade_time, size, fill.price, fill.fee, value)
         return True
 
+    def _trade(
+        self, product_id: str, at: datetime, size: Decimal, price: Decimal, fee: Decimal, value: Decimal
+    ) -> None:
+        holding = self.holdings.setdefault(product_id, Holding())
+        holding.trade(size, price, fee, value)
+        if at < self.midnight:
+            # Told late, after a restart over midnight: it was part of the day before.
+            holding.day_quantity += size
+            holding.day_cash -= value + fee
+        holding.see(price, at, self.midnight)
+
     def adjust(self, adjustment: Adjustment) -> None:
-        """Book what an operator says of a position: like a fill without a fee, of today."""
-        holding = self.holdings.setdefault(adjustment.product_id, Holding())
+        """Book what an operator says of a position: like a fill without a fee."""
         size, price = adjustment.size, adjustment.price
-        holding.trade(size, price, ZERO, size * price)
-        holding.see(price, adjustment.at, self.midnight)
+        self._trade(adjustment.product_id, adjustment.at, size, price, ZERO, size * price)
 
     def start_day(self, baseline: Baseline) -> None:
-        """Take the prices of midnight as they were written down, where it is that of the present day."""
-        for product_id, price in baseline.prices.items() if baseline.midnight == self.midnight else ():
+        """Take the prices of a midnight as they were written down: nothing that is told late is nearer to it."""
+        for product_id, price in baseline.prices.items():
             if product_id in self.holdings:
-                self.holdings[product_id].day_price = price
+                self.holdings[product_id].see(price, baseline.midnight - LATEST, self.midnight)
 
     def see(self, product_id: str, price: Decimal, at: datetime) -> None:
         """Remember the price of what is held, for midnight."""

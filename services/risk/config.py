@@ -120,6 +120,12 @@ class Guards(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     rejections: Steps
     position_drift: PositionDrift
 
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            steps = getattr(self, name)
+            if name != "position_drift" and (steps.warn, steps.reduce, steps.halt) == (None, None, None):
+                raise ValueError(f"{name} needs at least one of warn, reduce, halt: without a step it guards nothing")
+
 
 class RiskConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Amounts in the quote currency; bps are hundredths of a percent; seconds are of market time."""

@@ -151,6 +151,7 @@ class RiskCore:
                 self._ticks += 1
             case m.Recovered():
                 self.recovered = True
+                self.state.watch.forget_sound()
             case _:
                 self._take(message)
         return []
@@ -238,9 +239,12 @@ class RiskCore:
         if request is not None and (before := self.state.adjusted.get(request.request_id)):
             return self._answer(asked, True, "counted before", {"adjustment_id": before})
         try:
-            made = adjustment_of(asked, self.state, self.known, now)
+            age_max = timedelta(seconds=float(self.config.guards.mark_staleness.reduce))
+            made = adjustment_of(asked, self.state, self.known, now, age_max)
         except Refused as refused:
             return self._answer(asked, False, str(refused))
+        except ArithmeticError as error:  # figures that no account can have
+            return self._answer(asked, False, f"these figures cannot be: {type(error).__name__}")
         flows = {f"flow_{currency}": f"{flow.normalize():f}" for currency, flow in made.flows.items()}
         trade = {"product_id": made.product_id, "size": f"{made.size:f}", "price": f"{made.price:f}"}
         data = {"adjustment_id": made.id, **flows, **(trade if made.size else {})}
@@ -253,7 +257,7 @@ class RiskCore:
         resumed = self.switch.current is state and state.resumed_at != self.state.resumed_at
         if resumed and state.resumed_at is not None:
             self.state.resumed_at = state.resumed_at
-            self.state.watch.rebase(self.state.equity(self.known))
+            self.state.watch.rebase(self.state.equity(self.known), state.resumed_at)
         if waiting is not None and state.cause == waiting.id:
             return self._answer(waiting, True, self._told(state))
         # Somebody else wrote before the one that waits: decide again.
@@ -369,6 +373,7 @@ class RiskCore:
                 midnight=books.midnight,
                 prices=prices,
                 peak_equity=self.state.watch.peak_equity,
+                resumed_at=self.state.resumed_at,
             )
         ]
 

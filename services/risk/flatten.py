@@ -11,7 +11,7 @@ from decimal import Decimal
 
 from libs.common.messages import Closing, OrderType, Side, Signal, TimeInForce, derive_id
 from services.risk import state as s
-from services.risk.books import ZERO
+from services.risk.books import ZERO, Holding
 from services.risk.knowledge import Knowledge
 from services.risk.operator import OPERATOR
 
@@ -24,34 +24,44 @@ def pause(attempts: int) -> timedelta:
 
 
 def next_signals(flatten: str, state: s.State, known: Knowledge, now: datetime, ttl: timedelta) -> list[Signal]:
-    """The attempts that are due: of what is held, can be sold, and has no order open. An open order comes first to its
+    """The attempts that are due: of what is held, can be sold, and has no sale open. An open sale comes first to its
     end; execution cancels those that rest."""
-    open_products = {order.order.product_id for order in state.orders.values()}
+    selling = {order.order.product_id for order in state.orders.values() if order.order.side is Side.SELL}
     found = []
     for product_id, holding in sorted(state.books.holdings.items()):
         tried = _tried(state, product_id, flatten)
-        if product_id in open_products or holding.quantity <= 0 or _dust(state, known, product_id):
+        if product_id in selling or holding.quantity <= 0 or _dust(state, known, product_id):
             continue
         if now >= tried.at + pause(tried.attempts):
             attempt = tried.attempts + 1
-            found.append(_signal(flatten, known.installation_id, product_id, attempt, holding.quantity, now, ttl))
+            while state.answers.known(attempt_id(flatten, known, product_id, attempt)):
+                attempt += 1  # somebody else has used that name
+            found.append(_signal(flatten, known, product_id, attempt, holding.quantity, now, ttl))
     return found
 
 
 def closing(flatten: str, state: s.State, known: Knowledge) -> dict[str, Closing]:
-    """How far it is, for everybody else: what is held, and what it has sold."""
-    open_products = {order.order.product_id for order in state.orders.values()}
+    """How far it is, for everybody else: what is held, what it has sold, and what may still come of open orders."""
+    open_orders = {order.order.product_id: order for order in state.orders.values()}
     found = {}
-    for product_id, holding in sorted(state.books.holdings.items()):
-        tried = _tried(state, product_id, flatten)
-        if not holding.quantity and not tried.attempts:
+    for product_id in sorted(state.books.holdings.keys() | open_orders.keys()):
+        holding, tried = state.books.holdings.get(product_id, Holding()), _tried(state, product_id, flatten)
+        open_order = open_orders.get(product_id)
+        if not holding.quantity and not tried.attempts and open_order is None:
             continue
-        outcome = "selling" if product_id in open_products else "waiting" if holding.quantity else "flat"
-        if outcome == "waiting" and _dust(state, known, product_id):
+        outcome, detail = "waiting" if holding.quantity else "flat", tried.detail
+        if open_order is not None:
+            wanted, status = open_order.order, open_order.status or "APPROVED"
+            outcome = "selling" if wanted.flatten else "waiting"
+            detail = f"{wanted.side} {wanted.client_order_id} is {status}"
+        elif outcome == "waiting" and _dust(state, known, product_id):
             outcome = "dust"
-        detail = tried.detail if outcome in ("selling", "waiting") else ""
         found[product_id] = Closing(
-            held=holding.quantity, sold=tried.sold, outcome=outcome, attempts=tried.attempts, detail=detail
+            held=holding.quantity,
+            sold=tried.sold,
+            outcome=outcome,
+            attempts=tried.attempts,
+            detail=detail if outcome in ("selling", "waiting") else "",
         )
     return found
 
@@ -66,17 +76,15 @@ def _dust(state: s.State, known: Knowledge, product_id: str) -> bool:
     return holding.position(known.marks.get(product_id), known.rules.get(product_id)).dust
 
 
+def attempt_id(flatten: str, known: Knowledge, product_id: str, attempt: int) -> str:
+    return derive_id(known.installation_id, "flatten", flatten, product_id, attempt)
+
+
 def _signal(
-    flatten: str,
-    installation: str,
-    product_id: str,
-    attempt: int,
-    quantity: Decimal,
-    now: datetime,
-    ttl: timedelta,
+    flatten: str, known: Knowledge, product_id: str, attempt: int, quantity: Decimal, now: datetime, ttl: timedelta
 ) -> Signal:
     return Signal(
-        id=derive_id(installation, "flatten", flatten, product_id, attempt),
+        id=attempt_id(flatten, known, product_id, attempt),
         cause=flatten,
         producer=OPERATOR,
         at=now,

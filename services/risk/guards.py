@@ -90,9 +90,15 @@ class Watch(Struct):
         """Raise the peak."""
         self.peak_equity = equity if self.peak_equity is None else max(self.peak_equity, equity)
 
-    def rebase(self, peak: Decimal | None) -> None:
-        """An operator has looked: measure from here on."""
-        self.peak_equity, self.rejections, self.errors = peak, 0, []
+    def rebase(self, peak: Decimal | None, since: datetime | None) -> None:
+        """An operator has looked, at `since`: measure from there on."""
+        self.peak_equity, self.rejections = peak, 0
+        self.errors = [at for at in self.errors if since is not None and at > since]
+
+    def forget_sound(self) -> None:
+        """Nobody has watched meanwhile: the time to recover begins anew."""
+        for found in self.degraded.values():
+            found.sound_since = None
 
     def look(self, known: Knowledge, now: datetime, config: Guards) -> None:
         """Whether each product's feed and mark are sound.
@@ -167,9 +173,14 @@ def _drawdown(c: Scene) -> Measure:
 
 
 def _volatility(c: Scene) -> Measure:
-    """Realised volatility per year of the product with the highest."""
-    found = c.state.watch.volatility
-    figures = {product: figure for product in c.known.products if (figure := found.get(product)) is not None}
+    """Realised volatility per year of the product with the highest. A market that has been silent for a window says
+    nothing of today: it must not keep all others from trading."""
+    watch, config = c.state.watch, c.config.guards.volatility
+    silent = timedelta(seconds=config.window * config.sample_seconds)
+    heard = [
+        product for product in c.known.products if product in watch.marked and c.now - watch.marked[product] < silent
+    ]
+    figures = {product: figure for product in heard if (figure := watch.volatility.get(product)) is not None}
     if not figures:
         return Measure(None, "not enough samples")
     worst = max(figures, key=figures.__getitem__)
@@ -288,8 +299,8 @@ def _reached(value: Decimal | None, steps: Steps) -> GuardLevel:
 
 def realized(samples: list[tuple[datetime, Decimal]], config: Volatility) -> float | None:
     """Volatility per year, whatever the spacing of the samples: a return over t seconds counts t seconds. None with too
-    few returns. A gap longer than the window counts as long as there is too little after it: hours at one price must
-    not dilute what has happened since. A float: this figure is no money."""
+    few returns. A gap longer than the window counts as one window, and only as long as there is too little after it:
+    hours at one price must not dilute what has happened since. A float: this figure is no money."""
     need = config.returns_min
     longest = config.window * config.sample_seconds
     spans = [(later[0] - earlier[0]).total_seconds() for earlier, later in pairwise(samples)]
@@ -299,7 +310,7 @@ def realized(samples: list[tuple[datetime, Decimal]], config: Volatility) -> flo
         return None
     prices = [float(mid) for _, mid in samples[begin:]]
     squares = sum(math.log(later / earlier) ** 2 for earlier, later in pairwise(prices))
-    return math.sqrt(squares / sum(spans[begin:]) * YEAR_SECONDS)
+    return math.sqrt(squares / sum(min(span, longest) for span in spans[begin:]) * YEAR_SECONDS)
 
 
 def _without_marks(c: Scene) -> Measure:

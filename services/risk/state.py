@@ -53,7 +53,7 @@ class Answers(Struct):
         """False when the signal is answered already."""
         if self.known(verdict.signal_id):
             return False
-        if verdict.operator:
+        if verdict.operator and not verdict.flatten:  # the attempts of a closing are numbered: see Closing
             self.asked[verdict.signal_id] = verdict.reason
         self.given[verdict.signal_id] = verdict.at
         self.counts[verdict.reason] = self.counts.get(verdict.reason, 0) + 1
@@ -213,7 +213,10 @@ class State(Struct, forbid_unknown_fields=True):
             return
         self.day_begun = baseline.midnight
         self.books.start_day(baseline)
-        if baseline.peak_equity is not None:
+        if baseline.resumed_at != self.resumed_at:
+            self.resumed_at = baseline.resumed_at
+            self.watch.rebase(baseline.peak_equity, baseline.resumed_at)
+        elif baseline.peak_equity is not None:
             self.watch.on_equity(baseline.peak_equity)
 
     def selling(self, product_id: str) -> Decimal:

@@ -40,7 +40,7 @@ QUIET = Guards(
     volatility=Volatility(sample_seconds=60, window=20, halt=NEVER),
     mark_staleness=MarkStaleness(reduce=NEVER, recover_seconds=10),
     concentration=Steps(halt=NEVER),
-    order_errors=OrderErrors(window_seconds=300),
+    order_errors=OrderErrors(window_seconds=300, halt=D(1000)),
     rejections=Steps(halt=NEVER),
     position_drift=PositionDrift(),
 )

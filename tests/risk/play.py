@@ -240,22 +240,33 @@ class Play(Counterparty):
         return self.poll()
 
     def _pay(self, which: int, size: int) -> list[m.Message]:
-        """The account changes without an order of ours: money, coins, trades by hand of what is not on hold."""
+        """The account changes without an order of ours: money or coins, in or out."""
         product_id, amount = PRODUCTS[which % 2], D(size) / 10
         base, price = BASES[product_id], self.prices[product_id]
         cash = max(ZERO, self.venue("USD") - self.promised())
         coins = max(ZERO, self.venue(base) - self.selling(product_id))
-        kinds: list[dict[str, Decimal]] = [
+        moves: list[dict[str, Decimal]] = [
             {"USD": D(size)},
             {"USD": -min(cash, D(size))},
             {base: amount},
             {base: -min(coins, amount)},
-            {base: amount, "USD": -amount * price} if amount * price <= cash else {},
-            {base: -min(coins, amount), "USD": min(coins, amount) * price * D("0.99")},
         ]
-        for currency, moved in kinds[size % 6].items():
-            self.outside[currency] += moved
-        return self.poll() if which % 5 else []
+        return self._moved(moves[size % 4], poll=which % 5 > 0)
+
+    def _trade(self, which: int, size: int) -> list[m.Message]:
+        """Somebody trades by hand what is not on hold, and says so."""
+        product_id, amount = PRODUCTS[which % 2], D(size) / 10
+        base, price = BASES[product_id], self.prices[product_id]
+        coins = min(amount, max(ZERO, self.venue(base) - self.selling(product_id)))
+        buys = size % 2 == 0 and amount * price <= self.venue("USD") - self.promised()
+        traded, paid = (amount, -amount * price) if buys else (-coins, coins * price * D("0.99"))
+        found = self._moved({base: traded, "USD": paid}, poll=True)
+        return found + self._explain(kind=AdjustmentKind.MANUAL_TRADE, product_id=product_id)
+
+    def _moved(self, amounts: dict[str, Decimal], poll: bool) -> list[m.Message]:
+        for currency, amount in amounts.items():
+            self.outside[currency] += amount
+        return self.poll() if poll else []
 
     def _adjust(self, which: int, size: int) -> list[m.Message]:
         """The operator explains the account, or hands coins over, or takes them back."""
@@ -268,10 +279,11 @@ class Play(Counterparty):
         if not drifting or which == 9:
             quantity = (-1 if size % 4 > 1 else 1) * D(size) / 16
             fields = {"kind": AdjustmentKind.HANDOVER, "product_id": product_id, "quantity": quantity}
-        elif len(drifting) == 2 and size % 4:
-            fields = {"kind": AdjustmentKind.MANUAL_TRADE, "product_id": product_id}
         elif which > 5:
             fields["quantity"] = abs(self.outside[currency]) / 2
+        return self._explain(**fields)
+
+    def _explain(self, **fields: object) -> list[m.Message]:
         request = AdjustmentRequest(request_id=f"r{self.count}", **fields)  # type: ignore[arg-type]
         asked = AdjustmentAsked(id=f"a{self.count}", at=self.desk.now, request=request, reason="because", who="ann")
         return self.tell(asked)

@@ -10,6 +10,7 @@ from libs.common import messages as m
 from libs.common.messages import AdjustmentKind as Kind
 from libs.common.messages import AdjustmentRequest, Trading
 from services.risk.adjust import AdjustmentAsked
+from services.risk.config import MarkStaleness
 from tests.risk.builders import (
     BTC,
     MIDNIGHT,
@@ -21,6 +22,7 @@ from tests.risk.builders import (
     account,
     all_of,
     config,
+    guarded,
     mark,
     one,
     signal,
@@ -230,8 +232,9 @@ def test_what_is_given_back_is_not_sold_any_more() -> None:
 def test_a_handover_has_the_price_of_the_mark_and_another_only_without_one() -> None:
     desk = Desk().open(opening=HOLDING)
     told = ask(desk, Kind.HANDOVER, product_id=BTC, quantity=D(1), price=D(50))
-    assert "leave the price out: BTC-USD is handed over at its mark, 100" in told.detail
-    del desk.core.known.marks[BTC]
+    assert "leave the price out: BTC-USD counts at its mark, 100" in told.detail
+    desk.core.config = guarded(mark_staleness=MarkStaleness(reduce=D(30), recover_seconds=5))
+    desk.now += 30 * SECOND  # from here on the mark is none
     assert "give its price" in ask(desk, Kind.HANDOVER, product_id=BTC, quantity=D(1)).detail
     assert ask(desk, Kind.HANDOVER, product_id=BTC, quantity=D(1), price=D(50)).ok
 
@@ -239,6 +242,35 @@ def test_a_handover_has_the_price_of_the_mark_and_another_only_without_one() -> 
 def test_a_drift_of_the_coin_itself_is_explained_before_it_is_handed_over() -> None:
     desk = drifted(Desk().open(opening=HOLDING), BTC="6")
     assert "must agree on BTC" in ask(desk, Kind.HANDOVER, product_id=BTC, quantity=D(6)).detail
+
+
+def test_the_bots_own_coins_that_were_withdrawn_are_no_position_any_more() -> None:
+    desk = drifted(Desk().open(opening=HOLDING).bought("10"), USD="99000", BTC="3")  # 5 beside its own, 12 gone
+    desk.feed(mark(price="110", at=desk.now))
+    reply = ask(desk, Kind.WITHDRAWAL, currency="BTC")
+    assert (reply.ok, reply.data["size"], reply.data["price"]) == (True, "-7", "110")
+    assert settled(desk)
+    figures = desk.figures
+    assert (figures.positions[BTC].quantity, figures.books["BTC"]) == (D(3), D(3))
+    assert (figures.equity, figures.daily_loss, figures.books["USD"]) == (D(99_330), D(0), D(99_000))
+    assert figures.equity_peak == 99_330
+
+
+def test_figures_that_no_account_has_are_refused_and_risk_goes_on() -> None:
+    desk = Desk().open(opening=HOLDING)
+    assert "not finite" in ask(desk, Kind.HANDOVER, product_id=BTC, quantity=D("1E+2000000")).detail
+    desk.approve(signal("still here"))
+
+
+@pytest.mark.parametrize("snapshot", [True, False])
+def test_what_was_handed_over_yesterday_is_no_loss_of_today_after_a_restart(snapshot: bool) -> None:
+    desk = Desk(now=MIDNIGHT - 2 * SECOND).open(opening={**HOLDING, "BTC": D(50)})
+    ask(desk, Kind.HANDOVER, product_id=BTC, quantity=D(50))
+    desk.feed(mark(price="70", at=MIDNIGHT - SECOND), at=MIDNIGHT - SECOND)
+    desk.storing.clear()
+    desk.feed(tick(), at=MIDNIGHT + SECOND)
+    assert desk.figures.daily_loss == 0
+    assert desk.restart(snapshot=snapshot).figures.daily_loss == 0
 
 
 def test_a_minute_later_nothing_drifts_back() -> None:

@@ -10,6 +10,7 @@ import pytest
 from libs.common import messages as m
 from libs.common.messages import OrderStatus, Reason, Trading
 from services.risk.config import HaltPositions
+from services.risk.flatten import attempt_id
 from services.risk.trading import Action
 from tests.risk.builders import (
     BTC,
@@ -191,9 +192,46 @@ def test_an_entry_that_fills_late_is_closed_as_well() -> None:
     entry = desk.approve(signal("entry", quantity="4"))
     assert flattened(desk) == []
     desk.fact(event(entry, OrderStatus.UNKNOWN, 1))
-    desk.fill(entry, "late", "4")
-    found = desk.end(entry, OrderStatus.FILLED, 2, "4")
-    assert one(found, m.Verdict).order is not None
+    closing = desk.figures.closing
+    assert closing is not None
+    assert (closing[BTC].outcome, closing[BTC].held) == ("waiting", 0), "what may still come is not yet closed"
+    assert closing[BTC].detail.endswith("is UNKNOWN")
+    [part] = all_of(desk.fill(entry, "late", "1"), m.Verdict)
+    sold(desk, part, "1")
+    assert all_of(desk.fill(entry, "later", "3"), m.Verdict) == []
+    desk.end(entry, OrderStatus.FILLED, 2, "4")
+    rest = one(desk.feed(tick(), at=NOON + SECOND), m.Verdict)
+    assert rest.order is not None
+    assert rest.order.quantity == 3
+
+
+def test_what_is_held_is_sold_though_a_buy_is_of_unknown_outcome() -> None:
+    desk = Desk().open().bought("10")
+    entry = desk.approve(signal("entry", quantity="4"))
+    desk.fact(event(entry, OrderStatus.UNKNOWN, 1))
+    [verdict] = flattened(desk)
+    assert verdict.order is not None
+    assert verdict.order.quantity == 10
+
+
+def test_a_name_that_somebody_else_has_used_does_not_stop_it() -> None:
+    desk = Desk().open().bought("2")
+    state = trading(Trading.REDUCING, 2, flatten="f")
+    theirs = attempt_id("f", desk.core.known, BTC, 1)
+    desk.ask(signal(theirs, SELL, "0"))
+    assert one(desk.feed(state), m.Verdict).order is not None
+
+
+def test_the_attempts_of_a_day_do_not_make_the_snapshot_grow_for_ever() -> None:
+    desk = Desk().open().bought("2")
+    desk.feed(product(BTC, trading_disabled=True))
+    flattened(desk)
+    for _ in range(50):
+        desk.feed(tick(), at=desk.now + timedelta(minutes=2))
+    closing = desk.figures.closing
+    assert closing is not None
+    assert closing[BTC].attempts == 51
+    assert desk.core.state.answers.asked == {}
 
 
 def test_dust_is_left_and_said() -> None:

@@ -241,10 +241,16 @@ def test_without_a_peak_above_zero_drawdown_is_unknown(peak: int | None) -> None
 def test_a_new_base_forgets_errors_and_rejections_and_sets_the_peak() -> None:
     watch = watched(OrderStatus.REJECTED, OrderStatus.UNKNOWN)
     watch.on_equity(D(100))
-    watch.rebase(D(50))
+    watch.rebase(D(50), NOON)
     assert (watch.peak_equity, watch.errors, watch.rejections) == (D(50), [], 0)
-    watch.rebase(None)
+    watch.rebase(None, None)
     assert watch.peak_equity is None
+
+
+def test_errors_after_the_look_of_the_operator_still_count() -> None:
+    watch = Watch(errors=[NOON - SECOND, NOON, NOON + SECOND])
+    watch.rebase(None, NOON)
+    assert watch.errors == [NOON + SECOND]
 
 
 # -- marks
@@ -360,7 +366,7 @@ def test_order_errors_are_counted(errors: int, expected: GuardLevel) -> None:
 def test_an_error_leaves_the_window_when_it_is_as_old_as_that() -> None:
     stage = Stage()
     stage.state.watch = watched(OrderStatus.UNKNOWN)
-    config = guarded(order_errors=OrderErrors(window_seconds=300))
+    config = guarded(order_errors=OrderErrors(window_seconds=300, halt=D(9)))
     assert stage.value(Guard.ORDER_ERRORS, config, NOON + timedelta(seconds=299.999999)) == 1
     assert stage.value(Guard.ORDER_ERRORS, config, NOON + timedelta(seconds=300)) == 0
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 from datetime import timedelta
 from decimal import Decimal
 
-from hypothesis import given
+import pytest
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from libs.common import messages as m
@@ -86,7 +87,7 @@ def test_no_interleaving_exceeds_a_limit(taken: list[Step], fee: str, opening: d
 
 
 @played()
-@given(steps(*ANYTHING), rates, st.sampled_from([RICH, POOR]), st.booleans())
+@given(steps(*ANYTHING, "trade"), rates, st.sampled_from([RICH, POOR]), st.booleans())
 def test_no_approval_adds_to_what_is_above_a_limit(
     taken: list[Step], fee: str, opening: dict[str, Decimal], lazy: bool
 ) -> None:
@@ -117,6 +118,18 @@ def test_no_approval_adds_to_what_is_above_a_limit(
 @given(steps(*ANYTHING, "buy", "order", "exit"), st.booleans())
 def test_no_sale_and_no_sum_of_sales_ever_takes_more_than_is_held(taken: list[Step], lazy: bool) -> None:
     """If every open sale filled now, nothing would be short: reduce-only reduces, whatever comes when."""
+    never_short(taken, lazy)
+
+
+@pytest.mark.xfail(strict=True, reason="a sale by hand is booked of what is promised to an open sale")
+@played()
+@given(steps(*ANYTHING, "trade", "exit"))
+@example([("exit", 4, 40), ("trade", 0, 5)])
+def test_a_trade_by_hand_leaves_what_is_promised_to_open_sales(taken: list[Step]) -> None:
+    never_short(taken)
+
+
+def never_short(taken: list[Step], lazy: bool = False) -> None:
     play = Play(Desk(LIMITS).open(opening=RICH), moving=True, lazy=lazy).begin()
     for step in taken:
         play.step(step)

@@ -11,7 +11,11 @@ from tests.risk.play import ANYTHING, OPERATED, Play, Step, played, steps
 
 OPENING = {"USD": D(100_000), "BTC": D(5), "ETH": D(0)}
 FREE = config(daily_loss_limit=D(10**9), orders_per_minute_max=100)
-DAYS = tuple(kind for kind in ANYTHING if kind != "rebuild") + OPERATED + ("night", "fill", "order", "mark", "mark")
+DAYS = (
+    tuple(kind for kind in ANYTHING if kind != "rebuild")
+    + OPERATED
+    + ("night", "fill", "order", "mark", "mark", "trade")
+)
 
 
 def compare(play: Play) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import msgspec
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from libs.common import messages as m
 from libs.common.messages import Guard
-from tests.risk.builders import Desk
+from tests.risk.builders import D, Desk
 from tests.risk.play import ANYTHING, ASKED, OPERATED, PASSED, TRADED, Play, Step, played, steps
 from tests.risk.test_properties import LIMITS, RICH
 from tests.risk.test_properties_books import FREE, OPENING, compare
@@ -19,7 +20,9 @@ from tests.risk.test_properties_trading import FEW, watched
 # What only marks tell, and the ledger holds none: how prices moved, which feed or mark was lost and for how long, the
 # highest equity since midnight. The account is not in the ledger either, and is read again.
 MARKED = (Guard.VOLATILITY, Guard.DRAWDOWN)
+REBASED = (Guard.ORDER_ERRORS, Guard.REJECTIONS)
 UNBROKEN = ASKED * 2 + TRADED * 2 + PASSED + OPERATED + ("mark", "elsewhere")
+LEDGERED = tuple(kind for kind in UNBROKEN if kind != "adjust")
 
 
 Seen = Callable[[list[m.Message]], list[m.Message]]
@@ -58,7 +61,7 @@ def test_a_restart_at_any_point_changes_no_later_decision(taken: list[Step], at:
 
 
 @played()
-@given(steps(*UNBROKEN), st.integers(0, 40))
+@given(steps(*LEDGERED), st.integers(0, 40))
 def test_a_rebuild_from_the_ledger_changes_no_later_decision(taken: list[Step], at: int) -> None:
     """Where no feed and no mark was lost shortly before, and no guard looks at how the prices moved."""
     plain, rebuilt = (Play(Desk(LIMITS).open(opening=FEW), moving=True).begin() for _ in range(2))
@@ -77,39 +80,75 @@ def test_a_rebuild_from_the_ledger_changes_no_later_decision(taken: list[Step], 
 
 
 def unmarked(figures: m.RiskFigures) -> m.RiskFigures:
-    """Without what rests on marks alone."""
-    guards = {guard: figure for guard, figure in figures.guards.items() if guard not in MARKED}
+    """Without what rests on marks alone, and what counts from a resume: of that see below."""
+    guards = {guard: figure for guard, figure in figures.guards.items() if guard not in MARKED + REBASED}
     return msgspec.structs.replace(figures, guards=guards, equity_peak=None)
 
 
 @played()
-@given(steps(*ANYTHING, "night"))
+@given(steps(*LEDGERED, "feed", "silence", "night"))
 def test_the_ledger_alone_gives_the_same_figures_as_a_life_without_a_restart(taken: list[Step]) -> None:
     """All but what rests on marks between two baselines, and the comparison with an account that is not there yet."""
     play = Play(Desk(LIMITS).open(opening=OPENING), moving=True)
     for step in taken:
         play.step(step)
+    before, after = rebuilt(play)
+    assert without_account(after) == without_account(before)
+
+
+def rebuilt(play: Play) -> tuple[m.RiskFigures, m.RiskFigures]:
+    """The figures before and after."""
     before, open_orders = play.desk.figures, play.desk.core.open_orders
     play.restart(None, 0)
     play.settle()
-    assert known_without_marks(play.desk.figures) == known_without_marks(before)
     assert play.desk.core.open_orders == open_orders
+    return before, play.desk.figures
 
 
-def known_without_marks(figures: m.RiskFigures) -> m.RiskFigures:
+def without_account(figures: m.RiskFigures) -> m.RiskFigures:
     plain = unmarked(figures)
     guards = {guard: figure for guard, figure in plain.guards.items() if guard is not Guard.POSITION_DRIFT}
     return msgspec.structs.replace(plain, guards=guards, drift=None, degraded={})
 
 
+@pytest.mark.xfail(strict=True, reason="rebuilt from the ledger, an adjustment of yesterday counts as of today")
 @played()
-@given(steps(*ANYTHING, "night", "adjust", "mark"))
+@given(steps(*ANYTHING, "night", "adjust", "trade", "mark", "rebuild"))
 @example([("adjust", 0, 16), ("mark", 0, 30), ("night", 0, 40), ("mark", 0, 10), ("rebuild", 0, 1)])
 def test_rebuilt_figures_are_those_of_a_computation_by_hand(taken: list[Step]) -> None:
     play = Play(Desk(FREE).open(opening=OPENING, fee="0.006"), moving=True, fee="0.006")
     for step in taken:
         play.step(step)
         compare(play)
+
+
+@pytest.mark.xfail(strict=True, reason="a resume told at a rebuild forgets also what came after it")
+@played()
+@given(steps(*UNBROKEN, "command", "status", "status"))
+@example([("buy", 0, 1), ("status", 0, 1), ("command", 0, 1), ("command", 1, 1), ("status", 1, 1)])
+def test_what_was_counted_since_a_resume_outlives_a_rebuild(taken: list[Step]) -> None:
+    play = Play(Desk(LIMITS).open(opening=OPENING), moving=True)
+    for step in taken:
+        play.step(step)
+    before, after = rebuilt(play)
+    assert {guard: after.guards[guard] for guard in REBASED} == {guard: before.guards[guard] for guard in REBASED}
+    [*_, day] = [fact for fact in play.desk.ledger if isinstance(fact, m.Baseline)]
+    if day.peak_equity is not None and (play.stored.resumed_at or day.midnight) <= day.midnight:
+        assert after.equity_peak is not None
+        paid = [f for f in play.desk.ledger if isinstance(f, m.Adjustment) and f.at > day.midnight]
+        assert after.equity_peak >= day.peak_equity + sum((f.flows.get("USD", D(0)) for f in paid), D(0))
+
+
+@pytest.mark.xfail(strict=True, reason="what is told late changes the prices of a midnight that are written down")
+@played()
+@given(steps(*LEDGERED, "night", "night", "mark", "mark"))
+@example([("order", 0, 1), ("fill", 0, 40), ("night", 0, 17), ("mark", 9, 40), ("mark", 0, 10)])
+def test_what_is_told_after_midnight_gives_a_rebuild_the_same_daily_loss(taken: list[Step]) -> None:
+    play = Play(Desk(FREE).open(opening=OPENING), moving=True, late=True)
+    for step in taken:
+        play.step(step)
+    before, after = rebuilt(play)
+    assert (after.daily_loss, after.equity_day_start) == (before.daily_loss, before.equity_day_start)
 
 
 @played()

@@ -173,14 +173,15 @@ def test_a_figure_that_would_fill_a_page_is_told_in_short() -> None:
     assert (verdict.reason, verdict.detail.split()[0]) == (Reason.SIZE_ABOVE_MAXIMUM, "quantity=1.11111111111e+49")
 
 
-def test_a_defect_in_a_rule_is_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_defect_in_a_rule_refuses_and_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(c: Context) -> Finding:
         raise ValueError("a defect")
 
     rule = msgspec.structs.replace(RULES[-1], violated=broken)
     monkeypatch.setattr(rules, "RULES", (*RULES[:-1], rule))
-    with pytest.raises(ValueError, match="a defect"):
-        Desk().open().ask(signal())
+    verdict = Desk().open().ask(signal())
+    assert (verdict.reason, verdict.order) == (Reason.EVALUATION_FAILED, None)
+    assert verdict.detail == "broken: ValueError"
 
 
 def test_a_verdict_stays_small_for_it_stays_in_the_ledger() -> None:

@@ -203,6 +203,38 @@ def test_without_a_snapshot_the_prices_of_midnight_come_from_the_ledger() -> Non
     assert desk.restart(snapshot=False).figures.daily_loss == 10
 
 
+@pytest.mark.parametrize("snapshot", [True, False])
+def test_a_fill_of_yesterday_that_is_told_late_does_not_move_the_prices_of_midnight(snapshot: bool) -> None:
+    desk = Desk(config(daily_loss_limit=D(10_000)), MIDNIGHT - SECOND).open().bought("10")
+    desk.feed(mark(price="150", at=MIDNIGHT - MICRO))
+    desk.feed(tick(), at=MIDNIGHT)
+    desk.fact(fill("late", size="1", price="100", at=MIDNIGHT - 3600 * SECOND))
+    desk.feed(mark(price="140", at=MIDNIGHT + SECOND), at=MIDNIGHT + SECOND)
+    assert desk.figures.daily_loss == 110
+    assert desk.restart(snapshot=snapshot).figures.daily_loss == 110
+
+
+def test_a_day_that_began_while_risk_was_down_is_measured_from_the_last_prices_written_down() -> None:
+    desk = Desk(config(daily_loss_limit=D(10_000)), MIDNIGHT - SECOND).open().bought("10")
+    desk.feed(mark(price="150", at=MIDNIGHT - MICRO))
+    desk.feed(tick(), at=MIDNIGHT)
+    later = MIDNIGHT + timedelta(hours=24, minutes=30)
+    desk.core.known.marks[BTC] = mark(price="128", at=later)
+    desk.now = later
+    assert desk.restart(snapshot=False).figures.daily_loss == 220
+
+
+def test_the_highest_equity_outlives_a_lost_snapshot_also_after_a_resume() -> None:
+    desk = Desk(config(daily_loss_limit=D(10_000)), MIDNIGHT - SECOND).open().bought("10")
+    desk.tell(Action.REDUCE_ONLY)
+    desk.tell(Action.RESUME, name="resume")
+    desk.feed(mark(price="150", at=MIDNIGHT - MICRO))
+    desk.feed(tick(), at=MIDNIGHT)
+    desk.feed(mark(price="130", at=MIDNIGHT + SECOND), at=MIDNIGHT + SECOND)
+    assert desk.figures.equity_peak == 100_500
+    assert desk.restart(snapshot=False).figures.equity_peak == 100_500
+
+
 def test_each_day_is_written_down_once_also_over_a_restart() -> None:
     desk = losing("60", MIDNIGHT - SECOND)
     desk.feed(tick(), at=MIDNIGHT)
