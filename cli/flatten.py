@@ -112,7 +112,8 @@ class Flattening:
         return left | {product: one.quantity for product, one in held.items() if one.quantity and not one.dust}
 
     def _tell_left(self) -> str:
-        return ", ".join(f"{plain(held)} {product}" for product, held in sorted(self._left().items())) or "nothing"
+        parts = [f"{plain(held)} {p}" if held else f"an open order of {p}" for p, held in sorted(self._left().items())]
+        return ", ".join(parts) or "nothing"
 
     def _what_is_left(self) -> str:
         if self.closing is None:

@@ -174,6 +174,25 @@ def test_a_gap_longer_than_the_window_does_not_dilute_what_has_happened_since(ga
     assert (float(figure(watch, config).value or 0) == alone) is forgotten
 
 
+def test_a_gap_longer_than_the_window_weighs_no_more_than_one_window() -> None:
+    """Wild minutes after hours of silence must be seen as such at once."""
+    config = volatility(window=20)
+    prices = [*zigzag(0, 60, 8), *zigzag(0.03, 60, 3, NOON + timedelta(hours=6))]
+    squares = 3 * math.log(1.03) ** 2
+    seconds = 8 * 60 + 20 * 60 + 3 * 60
+    assert measured(prices, config) == pytest.approx(math.sqrt(squares / seconds * YEAR.total_seconds()), rel=0.02)
+
+
+@pytest.mark.parametrize(("silent", "counts"), [(1199.999, True), (1200, False)])
+def test_a_market_that_is_silent_for_a_window_does_not_hold_up_the_others(silent: float, counts: bool) -> None:
+    config = volatility(window=20)
+    watch = seen(Watch(), zigzag(0.05, 60, 20), config.guards)
+    now = watch.marked[BTC] + timedelta(seconds=silent)
+    state, known = State(watch=watch), Knowledge(PRODUCTS, "USD")
+    found = figures(config, state, known, now)[Guard.VOLATILITY]
+    assert (found.value is not None) is counts
+
+
 def test_only_the_last_gap_counts() -> None:
     config, day = volatility(window=20), timedelta(days=1)
     prices = [*zigzag(0.01, 60, 3), *zigzag(0.02, 60, 3, NOON + day), *zigzag(0.01, 60, 10, NOON + 2 * day)]
