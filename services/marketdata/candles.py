@@ -136,7 +136,8 @@ class Candles:
         self.published = bucket.start
         return Candle(
             id=f"candle-{self.product_id}-{self._timing.granularity}-{bucket.start}",
-            at=moment(bucket.start + self._timing.seconds),
+            # When it is known to be closed: after an outage long after its end, and nobody may act as if it were not.
+            at=moment(max(bucket.start + self._timing.seconds, self._time)),
             product_id=self.product_id,
             granularity=self._timing.granularity,
             start=moment(bucket.start),

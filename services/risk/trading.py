@@ -39,7 +39,6 @@ class GuardOutcome(Message, frozen=True, kw_only=True):
 
 
 STRICTNESS = (Trading.ACTIVE, Trading.REDUCING, Trading.HALTED)
-TARGETS = {Action.HALT: Trading.HALTED, Action.REDUCE_ONLY: Trading.REDUCING, Action.RESUME: Trading.ACTIVE}
 LOSS_REASON = "daily_loss_limit"
 DRIFT_REASON = "account_drift"
 DRIFT_GONE = "account_drift_gone"

@@ -42,7 +42,7 @@ SILENT = {
     "volatility": "{ sample_seconds = 300, window = 10, halt = 1000000 }",
     "mark_staleness": "{ reduce = 1000000, recover_seconds = 1 }",
     "concentration": "{ halt = 1000000 }",
-    "order_errors": "{ window_seconds = 300 }",
+    "order_errors": "{ window_seconds = 300, halt = 1000 }",
     "rejections": "{ halt = 1000000 }",
     "position_drift": "{ }",
 }

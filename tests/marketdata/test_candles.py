@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from decimal import Decimal
 
 import msgspec
@@ -38,8 +37,15 @@ def test_trades_of_a_bucket_become_its_candle_when_a_later_message_comes() -> No
     (candle,) = only(Candle, bench.heartbeat(61))
     assert (candle.open, candle.high, candle.low, candle.close) == tuple(map(Decimal, ("100", "103", "98", "101")))
     assert candle.volume == Decimal("3.75")
-    assert (candle.start, candle.at, candle.granularity) == (at(0), at(60), "1m")
+    assert (candle.start, candle.at, candle.granularity) == (at(0), at(61), "1m")
     assert not only(Candle, bench.heartbeat(62))
+
+
+def test_a_candle_that_is_closed_after_an_outage_says_so_and_is_not_acted_on_as_if_it_were_fresh() -> None:
+    bench = live_bench(replay=True)
+    bench.trades(5, trade(2, 5, "100", "1"))
+    (candle,) = only(Candle, bench.heartbeat(5 * 3600))
+    assert (candle.start, candle.at) == (at(0), at(5 * 3600))
 
 
 def test_the_closed_candle_goes_before_the_mark_of_the_message_that_closed_it() -> None:
@@ -387,5 +393,5 @@ def test_a_candle_of_the_same_bucket_has_the_same_id_wherever_it_comes_from() ->
     bench.recover()
     (request,) = only(FetchCandles, bench.subscribe(70))
     (fetched,) = only(Candle, bench.answer_candles(request, venue_candle(0)))
-    assert fetched == made
-    assert made.at == made.start + timedelta(seconds=60)
+    assert msgspec.structs.replace(fetched, at=made.at) == made
+    assert (made.at, fetched.at) == (at(61), at(70)), "when each was known to be closed"

@@ -242,7 +242,7 @@ class Play(Counterparty):
     def _pay(self, which: int, size: int) -> list[m.Message]:
         """The account changes without an order of ours: money or coins, in or out."""
         product_id, amount = PRODUCTS[which % 2], D(size) / 10
-        base, price = BASES[product_id], self.prices[product_id]
+        base = BASES[product_id]
         cash = max(ZERO, self.venue("USD") - self.promised())
         coins = max(ZERO, self.venue(base) - self.selling(product_id))
         moves: list[dict[str, Decimal]] = [
@@ -291,8 +291,11 @@ class Play(Counterparty):
     # -- crashes
 
     def _restart(self, which: int, size: int) -> list[m.Message]:
-        """With the last snapshot and what may have been written since."""
-        recent = [n for n, fact in enumerate(self.desk.ledger) if fact.at > self.desk.now - which * SECOND]
+        return self.crash(which)
+
+    def crash(self, again_seconds: float) -> list[m.Message]:
+        """A new process with the last snapshot; what was written in the last seconds comes once more."""
+        recent = [n for n, fact in enumerate(self.desk.ledger) if fact.at > self.desk.now - again_seconds * SECOND]
         return self.restart(self.desk.core.dump(), recent[0] if recent else len(self.desk.ledger))
 
     def _rebuild(self, which: int, size: int) -> list[m.Message]:

@@ -194,7 +194,7 @@ def test_an_entry_that_fills_late_is_closed_as_well() -> None:
     desk.fact(event(entry, OrderStatus.UNKNOWN, 1))
     closing = desk.figures.closing
     assert closing is not None
-    assert (closing[BTC].outcome, closing[BTC].held) == ("waiting", 0), "what may still come is not yet closed"
+    assert (closing[BTC].outcome, closing[BTC].held) == ("waiting", D(0)), "what may still come is not yet closed"
     assert closing[BTC].detail.endswith("is UNKNOWN")
     [part] = all_of(desk.fill(entry, "late", "1"), m.Verdict)
     sold(desk, part, "1")
