@@ -20,6 +20,7 @@ from tests.risk.builders import PRODUCTS, SECOND, D, Desk, account, fill, instal
 
 ZERO = Decimal(0)
 LOT = D("0.001")
+STORED_MAX = 10  # changes of the state in a row
 BASES = {product_id: product_id.removesuffix("-USD") for product_id in PRODUCTS}
 Version = tuple[m.ApprovedOrder, Decimal]  # and what its verdict has reserved for all of it
 
@@ -159,10 +160,12 @@ class Counterparty:
     def settle(self) -> list[m.Message]:
         """What was proposed is stored, where it replaces what is; a shell does that before it goes on."""
         found: list[m.Message] = []
-        while self.desk.storing:
+        for _ in range(STORED_MAX):
+            if not self.desk.storing:
+                return found
             state = self.desk.storing.pop(0)
             found += self.store(state) if state.revision == self.stored.revision else self.tell(self.stored)
-        return found
+        raise AssertionError("the state is changed again and again")
 
     def store(self, state: m.TradingState) -> list[m.Message]:
         self.revision += 1

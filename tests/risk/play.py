@@ -119,6 +119,15 @@ class Play(Counterparty):
     def _exit(self, which: int, size: int) -> list[m.Message]:
         return self._leave(which, size, operator=True)
 
+    def _rest(self, which: int, size: int) -> list[m.Message]:
+        """A buy or a sale that stays in the book, for an operator."""
+        side = Side.SELL if which > 5 else Side.BUY
+        price = D(101) if side is Side.SELL else D(100 - which % 3)
+        quantity = str(D(size) / (5 if side is Side.SELL else 14))
+        gtc = TimeInForce.GTC
+        wanted = self._signal(side, which, quantity=quantity, limit_price=price, time_in_force=gtc)
+        return self._ask(wanted, operator=True)
+
     def _edit(self, which: int, size: int) -> list[m.Message]:
         """Begin an edit of a resting order, or end the one that is under way."""
         resting = [o for o in self.open() if o.editable]
@@ -126,12 +135,11 @@ class Play(Counterparty):
             return []
         sent = resting[which % len(resting)]
         if sent.edit is not None:
-            edit_id = sent.settle_edit(size % 2 == 0)
-            return self.event(sent, OrderStatus.ACCEPTED, edit_id=edit_id)
+            return self.event(sent, OrderStatus.ACCEPTED, edit_id=sent.settle_edit(size % 2 == 0)) if which % 2 else []
         price = ("95", "100", "100.5")[size % 3] if sent.buys else ("100", "101", "105")[size % 3]
         wanted = edit(
             sent.verdict,
-            str(D(size) / 8),
+            str(D(size) / (14 if sent.buys else 8)),
             price,
             f"s{self.count}",
             at=self.desk.now,

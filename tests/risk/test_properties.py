@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import timedelta
 from decimal import Decimal
 
+import msgspec
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -70,11 +71,19 @@ def test_no_interleaving_exceeds_a_limit(taken: list[Step], fee: str, opening: d
     play = Play(Desk(LIMITS).open(fee=fee, opening=opening), fee=fee, lazy=lazy)
     for step in taken:
         play.step(step)
-        assert sum(play.worth(p) for p in PRODUCTS) + play.promised() <= LIMITS.exposure_max
-        for product_id in PRODUCTS:
-            assert play.held[product_id] >= 0
-            assert play.worth(product_id) + play.promised(product_id) <= LIMITS.position_notional_max
-        assert play.promised() <= play.books["USD"]
+        within_limits(play)
+    orders_are_small_and_few(play)
+
+
+def within_limits(play: Play) -> None:
+    assert sum(play.worth(p) for p in PRODUCTS) + play.promised() <= LIMITS.exposure_max
+    for product_id in PRODUCTS:
+        assert play.held[product_id] >= 0
+        assert play.worth(product_id) + play.promised(product_id) <= LIMITS.position_notional_max
+    assert play.promised() <= play.books["USD"]
+
+
+def orders_are_small_and_few(play: Play) -> None:
     approved = [v for v in play.desk.ledger if isinstance(v, m.Verdict) and v.order is not None]
     for number, verdict in enumerate(approved):
         assert verdict.order is not None
@@ -110,6 +119,20 @@ def test_no_approval_adds_to_what_is_above_a_limit(
         before[""] = play.promised()
 
 
+EDITS = ("rest", "rest", "edit", "edit", "edit", "order", "exit", "fill", "end", "pass", "restart", "rebuild")
+
+
+@played()
+@given(steps(*EDITS, least=20))
+def test_an_order_under_edit_counts_as_the_larger_of_both_versions(taken: list[Step]) -> None:
+    limits = msgspec.structs.replace(LIMITS, orders_per_minute_max=100)
+    play = Play(Desk(limits).open(opening=RICH)).begin()
+    for step in taken:
+        play.step(step)
+        within_limits(play)
+        covered(play)
+
+
 # -- reduce-only
 
 
@@ -131,8 +154,12 @@ def never_short(taken: list[Step], lazy: bool = False) -> None:
     play = Play(Desk(LIMITS).open(opening=RICH), moving=True, lazy=lazy).begin()
     for step in taken:
         play.step(step)
-        for product_id in PRODUCTS:
-            assert play.selling(product_id) <= play.held[product_id], step
+        covered(play)
+
+
+def covered(play: Play) -> None:
+    for product_id in PRODUCTS:
+        assert play.selling(product_id) <= play.held[product_id]
 
 
 @played()
