@@ -22,6 +22,7 @@ from libs.common.messages import (
     OrderType,
     Side,
     is_ours,
+    sound,
 )
 from libs.common.words import TimeInForce
 from services.execution.bodies import CONFIGURATIONS
@@ -168,7 +169,7 @@ def _number(text: str) -> Decimal | None:
         number = Decimal(text)
     except InvalidOperation:
         return None
-    return number if number.is_finite() and abs(number.adjusted()) <= MAGNITUDE_MAX else None
+    return number if sound(number) and abs(number.adjusted()) <= MAGNITUDE_MAX else None
 
 
 def figure(value: object) -> Decimal | None:

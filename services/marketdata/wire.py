@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from libs.common.errors import Rejected
-from libs.common.messages import EPOCH, Message, Product
+from libs.common.messages import EPOCH, Message, Product, sound
 
 HEARTBEATS, TICKER, MARKET_TRADES = "heartbeats", "ticker", "market_trades"
 CHANNELS = (HEARTBEATS, TICKER, MARKET_TRADES)  # one subscribe message each, in this order
@@ -267,7 +267,7 @@ def _plausible(time: datetime) -> datetime:
 
 def _sane(number: Decimal) -> bool:
     """Finite, not negative, and of a size that arithmetic cannot overflow."""
-    return number.is_finite() and not number.is_signed() and abs(number.adjusted()) <= MAGNITUDE_MAX
+    return sound(number) and not number.is_signed() and abs(number.adjusted()) <= MAGNITUDE_MAX
 
 
 def _number(text: str) -> Decimal:

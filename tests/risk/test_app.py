@@ -203,7 +203,9 @@ async def test_figures_name_the_place_in_the_ledger_that_they_hold_for() -> None
     bus = await prepared()
     async with running(bus, WIDE, HandClock()) as shell:
         await losing(bus, shell, "100")
-        assert shell_figures(shell).ledger_sequence == len(bus.stored) == 2  # the fill, and the day that begins
+        while shell_figures(shell).ledger_sequence < 2:  # the fill, and the day that begins
+            await asyncio.sleep(0.001)
+        assert len(bus.stored) == 2
         published = told(bus, m.RiskFigures)
         assert [f.ledger_sequence for f in published if isinstance(f, m.RiskFigures)] == [1]  # with the fill, before it
     async with running(bus, WIDE, HandClock()) as shell:
