@@ -1,0 +1,220 @@
+"""Virtual time. One scheduler orders everything that happens; each life of a process has an event loop of its own on it.
+
+A process is killed between two steps by letting its loop die: none of its coroutines ever goes on, no `finally` runs, as
+with SIGKILL. Equal calls give an equal order: what is due at the same moment runs in the order in which it was asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+import sys
+from collections import deque
+from collections.abc import Callable, Coroutine
+from contextvars import Context
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+Work = Callable[[], None]
+
+
+class Scheduler:
+    """`now` counts virtual seconds from the beginning of the world; `steps` what has been run."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.steps = 0
+        self.after_step: Work = lambda: None  # called after each of them
+        self._ready: deque[Work] = deque()
+        self._timers: list[tuple[float, int, Work]] = []
+        self._asked = 0
+
+    def soon(self, work: Work) -> None:
+        """Run it at this moment, after what waits already."""
+        self._ready.append(work)
+
+    def at(self, when: float, work: Work) -> None:
+        """Run it at `when`, or now where that is past."""
+        self._asked += 1
+        heapq.heappush(self._timers, (when, self._asked, work))
+
+    def later(self, seconds: float, work: Work) -> None:
+        self.at(self.now + seconds, work)
+
+    def run(self, until: float) -> None:
+        """Everything that is due up to and including that moment."""
+        while True:
+            if self._ready:
+                work = self._ready.popleft()
+            elif self._timers and self._timers[0][0] <= until:
+                when, _, work = heapq.heappop(self._timers)
+                self.now = max(self.now, when)
+            else:
+                self.now = max(self.now, until)
+                return
+            self.steps += 1
+            work()
+            self.after_step()
+
+
+class Loop(asyncio.AbstractEventLoop):
+    """The event loop of one life of one process; `alive` until it dies. `wall_offset` is by how many seconds its wall
+    clock is ahead. An error that no task of its own handles goes to `failed`."""
+
+    def __init__(self, scheduler: Scheduler, name: str, failed: Callable[[BaseException], None]) -> None:
+        self.scheduler = scheduler
+        self.name = name
+        self.alive = True
+        self.wall_offset = 0.0
+        self.dies_in: int | None = None  # after so many more of its steps
+        self.on_death: Work = lambda: None
+        self._failed = failed
+        self._held: deque[asyncio.Handle] | None = None  # what has become due while the process is stopped
+        self._corpses: list[asyncio.Task[Any]] = []
+
+    # -- what the world does to it
+
+    def die(self) -> None:
+        """SIGKILL."""
+        if not self.alive:
+            return
+        self.alive = False
+        # Kept, since a coroutine that is collected would run its `finally`.
+        self._corpses = list(asyncio.all_tasks(self))
+        self.on_death()
+
+    def pause(self) -> None:
+        """SIGSTOP: nothing runs until `resume`, while time goes on."""
+        if self._held is None:
+            self._held = deque()
+
+    def resume(self) -> None:
+        held, self._held = self._held or deque(), None
+        for handle in held:
+            self._put(handle)
+
+    @property
+    def paused(self) -> bool:
+        return self._held is not None
+
+    def start(self, work: Coroutine[Any, Any, Any]) -> None:
+        """The first task of the process."""
+        task = self.create_task(work, name=self.name)
+        task.add_done_callback(self._ended)
+
+    def bury(self) -> None:
+        """At the end of the world: let go of what never ended, without a sound."""
+        with _silence():
+            for task in self._corpses or list(asyncio.all_tasks(self)):
+                task._log_destroy_pending = False  # type: ignore[attr-defined]
+                with contextlib.suppress(BaseException):
+                    task.get_coro().close()  # type: ignore[union-attr]
+            self._corpses = []
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        if not task.cancelled() and (error := task.exception()):
+            self._failed(error)
+
+    # -- asyncio.AbstractEventLoop, as far as tasks, futures, locks, queues and timeouts need it
+
+    def time(self) -> float:
+        return self.scheduler.now
+
+    def call_soon(self, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> asyncio.Handle:
+        handle = asyncio.Handle(callback, args, self, context)
+        self._put(handle)
+        return handle
+
+    call_soon_threadsafe = call_soon
+
+    def call_later(
+        self, delay: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        return self.call_at(self.scheduler.now + delay, callback, *args, context=context)
+
+    def call_at(
+        self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        self.scheduler.at(when, lambda: self._run(handle))
+        return handle
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return asyncio.Future(loop=self)
+
+    def create_task(
+        self, coro: Any, *, name: str | None = None, context: Context | None = None
+    ) -> asyncio.Task[Any]:
+        return asyncio.Task(coro, loop=self, name=name, context=context)
+
+    def get_debug(self) -> bool:
+        return False
+
+    def is_running(self) -> bool:
+        return self.alive
+
+    def is_closed(self) -> bool:
+        return not self.alive
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if self.alive and isinstance(error, BaseException):
+            self._failed(error)
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        """Asked by a handle; it is passed over when its time comes."""
+
+    def _put(self, handle: asyncio.Handle) -> None:
+        if self.alive:
+            self.scheduler.soon(lambda: self._run(handle))
+
+    def _run(self, handle: asyncio.Handle) -> None:
+        if not self.alive or handle._cancelled:  # type: ignore[attr-defined]
+            return
+        if self._held is not None:
+            self._held.append(handle)
+            return
+        if self.dies_in is not None:
+            self.dies_in -= 1
+            if self.dies_in < 0:
+                self.die()
+                return
+        asyncio._set_running_loop(self)
+        try:
+            handle._run()  # type: ignore[attr-defined]
+        finally:
+            asyncio._set_running_loop(None)
+
+
+class Clock:
+    """`libs.common.clock.Clock` of one process. Wall time may jump, monotonic time never does; trading is live, so that
+    market time is wall time."""
+
+    def __init__(self, loop: Loop, epoch: datetime) -> None:
+        self._loop = loop
+        self._epoch = epoch
+
+    def wall(self) -> datetime:
+        return self._epoch + timedelta(seconds=self._loop.scheduler.now + self._loop.wall_offset)
+
+    market = wall
+
+    def monotonic(self) -> float:
+        return self._loop.scheduler.now
+
+    def observe(self, market_time: datetime) -> None:
+        """Live: messages do not move the clock."""
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+@contextlib.contextmanager
+def _silence() -> Any:
+    hook, sys.unraisablehook = sys.unraisablehook, lambda unraisable: None
+    try:
+        yield
+    finally:
+        sys.unraisablehook = hook
