@@ -1,0 +1,146 @@
+"""`perps-bot simulate`: worlds from seeds, with every fault that bus, venue and operating system can produce."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from cli.live import say
+from cli.loop import EPILOG, Json
+from libs.common.errors import BadConfig, StackFailed
+from sim.world.search import live, minimised, quiet, search
+from sim.world.world import Outcome, Trace, run
+
+SHOWN = 10  # broken seeds with their schedules; more of them are only counted
+
+
+def simulate(seeds: int, first: int, jobs: int, as_json: bool) -> None:
+    """Live through `seeds` worlds from `first` on. Raises StackFailed naming the first that broke a rule."""
+    if seeds < 1 or first < 0 or jobs < 0:
+        raise BadConfig("--seeds must be at least 1, --first and --jobs must not be negative")
+    began = time.monotonic()
+    jobs = jobs or os.cpu_count() or 1
+    quiet()
+    outcomes = list(_watched(search(range(first, first + seeds), jobs), seeds))
+    broken = [outcome for outcome in outcomes if outcome.broken]
+    smallest = [minimised(outcome) for outcome in broken[:SHOWN]]
+    _show(outcomes, smallest, len(broken), time.monotonic() - began, as_json)
+    if broken:
+        raise StackFailed(f"{len(broken)} of {seeds} seeds broke a rule; look at one: {_again(broken[0])}")
+
+
+def retrace(seed: int, faults: str, as_json: bool) -> None:
+    """One world as readable lines on stdout. `faults`: the numbers of those that strike, all where it is empty."""
+    quiet()
+    trace = Trace()
+    whole = run(seed)
+    chosen = None
+    if faults:
+        try:
+            chosen = tuple(whole.faults[int(number) - 1] for number in faults.split(",") if number.strip() != "0")
+        except (ValueError, IndexError):
+            raise BadConfig(f"--faults takes numbers from 0 to {len(whole.faults)}, like 1,3; 0 is none") from None
+    outcome = run(seed, chosen, trace)
+    if as_json:
+        print(json.dumps({"seed": seed, "broken": outcome.broken, "trace": trace.lines}, indent=2))
+    else:
+        for line in trace.lines:
+            print(line)
+    if outcome.broken:
+        raise StackFailed(f"seed {seed} at {outcome.ended_at:.2f} s: {outcome.broken}")
+    say(f"seed {seed}: every rule held, {outcome.orders} orders, {outcome.fills} fills, {outcome.starts} starts")
+
+
+def _watched(outcomes: Iterator[Outcome], total: int) -> Iterator[Outcome]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("worlds", total=total)
+        broken = 0
+        for outcome in outcomes:
+            broken += bool(outcome.broken)
+            progress.update(task, advance=1, description=f"worlds, {broken} broken" if broken else "worlds")
+            yield outcome
+
+
+def _again(outcome: Outcome) -> str:
+    return f"perps-bot simulate --seed {outcome.seed} --trace"
+
+
+def _show(outcomes: list[Outcome], smallest: list[Outcome], broken: int, seconds: float, as_json: bool) -> None:
+    figures: dict[str, float | int] = {
+        "seeds": len(outcomes),
+        "broken": broken,
+        "orders": sum(outcome.orders for outcome in outcomes),
+        "orders_least": min(outcome.orders for outcome in outcomes),
+        "fills": sum(outcome.fills for outcome in outcomes),
+        "faults": sum(len(outcome.faults) for outcome in outcomes),
+        "starts": sum(outcome.starts for outcome in outcomes),
+        "market_hours": round(sum(outcome.ended_at for outcome in outcomes) / 3600, 2),
+        "seconds": round(seconds, 1),
+    }
+    if as_json:
+        print(json.dumps({**figures, "breaks": [_described(outcome) for outcome in smallest]}, indent=2))
+        return
+    table = Table(show_header=False, box=None)
+    for name, figure in figures.items():
+        table.add_row(name.replace("_", " "), f"{figure:,}")
+    console = Console(file=sys.stdout, markup=False, highlight=False, soft_wrap=True)
+    console.print(table)
+    for outcome in smallest:
+        console.print(f"\nseed {outcome.seed} at {outcome.ended_at:.2f} s: {outcome.broken}")
+        console.print(f"with {len(outcome.faults)} of its faults:")
+        for fault in outcome.faults:
+            console.print(f"  {fault}")
+        console.print(f"  {_again(outcome)} --faults {_numbers(outcome)}")
+
+
+def _numbers(outcome: Outcome) -> str:
+    """Which faults of the seed's own schedule are left, counted from 1."""
+    schedule = list(live(outcome.seed).faults)
+    return ",".join(str(schedule.index(fault) + 1) for fault in outcome.faults) or "0"
+
+
+def _described(outcome: Outcome) -> dict[str, object]:
+    return {
+        "seed": outcome.seed,
+        "broken": outcome.broken,
+        "at": round(outcome.ended_at, 3),
+        "faults": [str(fault).strip() for fault in outcome.faults],
+        "again": f"{_again(outcome)} --faults {_numbers(outcome)}",
+    }
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(name="simulate", epilog=EPILOG)(_command)
+
+
+def _command(
+    seeds: Annotated[int, typer.Option(help="How many worlds.")] = 100,
+    first: Annotated[int, typer.Option(help="The first seed.")] = 0,
+    jobs: Annotated[int, typer.Option(help="Processes; 0: one per processor.")] = 0,
+    seed: Annotated[int, typer.Option(help="This one only.")] = -1,
+    trace: Annotated[bool, typer.Option("--trace", help="With --seed: the life of that world as lines.")] = False,
+    faults: Annotated[str, typer.Option(help="With --trace: the numbers of the faults that strike; 0: none.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Live through whole systems, each from a seed, with faults of all kinds; every rule is checked at every step."""
+    if trace and seed < 0:
+        raise BadConfig("--trace goes with --seed")
+    if faults and not trace:
+        raise BadConfig("--faults goes with --trace")
+    if trace:
+        retrace(seed, faults, as_json)
+    elif seed >= 0:
+        simulate(1, seed, 1, as_json)
+    else:
+        simulate(seeds, first, jobs, as_json)
