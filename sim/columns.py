@@ -20,6 +20,9 @@ BAR = ("open", "high", "low", "close")
 DAILY_CANDLE = ("time", *BAR, "volume")
 QUOTE_BAR = tuple(f"{side}_{part}" for side in ("bid", "ask") for part in (*BAR, "size"))
 DAILY_TIME = re.compile(r"\d{8} \d\d:\d\d$")
+LENGTH_MAX = 60  # characters of a number
+MAGNITUDE_MAX = 18  # decimal digits before or after the point; no market comes near
+LAST_YEAR = 2999  # a time in milliseconds that is read as seconds is beyond it, and so is what no calendar holds
 HOURLY_TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d-[AP]M$")
 
 
@@ -95,26 +98,34 @@ def time_reader(sample: str) -> TimeReader:
     """How the times of a file are written, told by one of them. All are UTC."""
     if sample.isdigit() and len(sample) != len("20141201"):
         step = {True: 1_000_000, False: 1_000}[len(sample) < 12] if len(sample) < 15 else 1
-        return lambda cell: EPOCH + timedelta(microseconds=int(cell) * step)
+        return lambda cell: _usable(EPOCH + timedelta(microseconds=int(cell) * step))
     if DAILY_TIME.match(sample):
-        return lambda cell: datetime.strptime(cell, "%Y%m%d %H:%M").replace(tzinfo=UTC)
+        return lambda cell: _usable(datetime.strptime(cell, "%Y%m%d %H:%M").replace(tzinfo=UTC))
     if HOURLY_TIME.match(sample):
-        return lambda cell: datetime.strptime(cell, "%Y-%m-%d %I-%p").replace(tzinfo=UTC)
+        return lambda cell: _usable(datetime.strptime(cell, "%Y-%m-%d %I-%p").replace(tzinfo=UTC))
     return read_iso
 
 
 def read_iso(cell: str) -> datetime:
     """RFC 3339, or a date and time without zone, which is UTC."""
     at = datetime.fromisoformat(cell)
-    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    return _usable(at).replace(tzinfo=UTC) if at.tzinfo is None else _usable(at).astimezone(UTC)
+
+
+def _usable(at: datetime) -> datetime:
+    if not EPOCH.year <= at.year <= LAST_YEAR:
+        raise ValueError(f"not a usable time: {at}")
+    return at
 
 
 def number(cell: str) -> Decimal:
+    if len(cell) > LENGTH_MAX:
+        raise ValueError(f"not a usable number: {cell[:LENGTH_MAX]}...")
     try:
         value = Decimal(cell)
     except InvalidOperation:
         raise ValueError(f"not a number: {cell!r}") from None
-    if not value.is_finite() or value < 0:
+    if not value.is_finite() or value < 0 or abs(value.adjusted()) > MAGNITUDE_MAX:
         raise ValueError(f"not a usable number: {cell!r}")
     return value
 

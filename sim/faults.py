@@ -78,7 +78,10 @@ class FaultBox:
 
     def change(self, body: bytes) -> Faults:
         """Merge the fields of a JSON object; those that are absent stay. Raises msgspec.MsgspecError."""
-        changes = msgspec.json.decode(body, type=dict[str, object])
+        try:
+            changes = msgspec.json.decode(body, type=dict[str, object])
+        except (UnicodeDecodeError, RecursionError) as error:  # msgspec lets these through as they are
+            raise msgspec.DecodeError(str(error)) from None
         self.faults = msgspec.convert({**msgspec.to_builtins(self.faults), **changes}, Faults)
         return self.faults
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from sim import frames
@@ -21,11 +22,16 @@ SNAPSHOT_CANDLES = 100
 BATCH_SECONDS = 5
 
 
+def _later(seconds: float, work: Callable[[], None]) -> None:
+    asyncio.get_running_loop().call_later(seconds, work)
+
+
 class Hub:
     """All connections of one venue."""
 
     def __init__(self, venue: Venue) -> None:
         self.connections: dict[Connection, None] = {}
+        self.later: Callable[[float, Callable[[], None]], None] = _later
         self._venue = venue
         self._shown: dict[str, frames.Sides] = {}  # the book that level2 subscribers have
         self._held_back: Order | None = None  # an order's state that is told after the next one
@@ -184,7 +190,7 @@ class Hub:
             self._held_back = None
         for state in states:
             if delay := box.faults.user_delay_seconds:
-                asyncio.get_running_loop().call_later(delay, self._tell_order, state)
+                self.later(delay, partial(self._tell_order, state))
             else:
                 self._tell_order(state)
 

@@ -27,7 +27,7 @@ class BadData(Exception):
 
     def __init__(self, path: Path, line: int, what: str) -> None:
         place = f"{path}:{line}" if line else str(path)
-        super().__init__(f"{place}: {what}")
+        super().__init__(" ".join(f"{place}: {what}".splitlines()))
         self.path = path
         self.line = line
         self.what = what
@@ -104,7 +104,7 @@ def _csv_rows(path: Path, product_id: str) -> Iterator[tuple[int, Row]]:
                 yield line, form.parse(cells)
             except IndexError:
                 raise BadData(path, line, f"only {len(cells)} cells") from None
-            except (ValueError, OverflowError) as error:
+            except (ValueError, ArithmeticError) as error:
                 raise BadData(path, line, str(error)) from None
 
 
@@ -185,7 +185,7 @@ def _messages(path: Path) -> Iterator[tuple[int, str, Row]]:
             try:
                 frame = _decode(raw)
                 yield from ((line, *found) for found in _rows_of(frame))
-            except (ValueError, RecursionError, msgspec.MsgspecError) as error:
+            except (ValueError, ArithmeticError, RecursionError, msgspec.MsgspecError) as error:
                 raise BadData(path, line, f"not a venue frame: {error}") from None
 
 

@@ -116,7 +116,7 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
         if value := environment.get(name):
             try:
                 fields[field] = parse(value)
-            except (ValueError, KeyError):
+            except (ValueError, KeyError, OverflowError):
                 raise BadSettings(f"{name}={value!r} is not {wanted}") from None
     settings = Settings(**fields)
     if settings.start and settings.end and settings.start >= settings.end:

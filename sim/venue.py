@@ -3,26 +3,41 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Protocol
 
 from msgspec.structs import replace
 
 from sim.clock import Clock
 from sim.core import Exchange
 from sim.edits import EditRefusal
-from sim.events import Event, FillMade, OrderChanged, Placement
+from sim.events import Event, FillMade, Ledger, OrderChanged, Placement
 from sim.faults import FaultBox, flagged
 from sim.history import History
 from sim.market import SyntheticMarket
-from sim.orders import Fill, NewOrder
+from sim.orders import Fill, NewOrder, Order
 from sim.products import Product
 from sim.replay import Replay
-from sim.store import Store
 from sim.ticks import LAST_MOMENT, Tick
 
 Publish = Callable[[Sequence[Event]], None]
+
+
+class Keeps(Protocol):
+    """What is used of `sim.store.Store`."""
+
+    def commit(
+        self,
+        ledger: Ledger,
+        orders: Iterable[Order],
+        fills: Iterable[Fill],
+        prices: Mapping[str, Decimal],
+        position: int,
+    ) -> None: ...
+    def keep_prices(self, prices: Mapping[str, Decimal]) -> None: ...
+    def note_position(self, position: int) -> None: ...
 
 
 class Venue:
@@ -32,7 +47,7 @@ class Venue:
     cannot be at the moment: nothing is traded and no time passes for orders until it is empty again.
     """
 
-    def __init__(self, exchange: Exchange, store: Store, clock: Clock, market: SyntheticMarket | Replay | None) -> None:
+    def __init__(self, exchange: Exchange, store: Keeps, clock: Clock, market: SyntheticMarket | Replay | None) -> None:
         self.exchange = exchange
         self.clock = clock
         self.market = market

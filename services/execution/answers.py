@@ -13,6 +13,7 @@ from services.execution.inputs import Preview
 from services.execution.parse import NO_REASON, decimal, decode, figure
 
 DUPLICATE = "DUPLICATE_CLIENT_ORDER_ID"
+SAME = "EDIT_REQUEST_EQUAL_TO_ORIGINAL_REQUEST"
 NOT_MENTIONED = "NOT_MENTIONED"  # our word: the venue's answer leaves an order out
 
 
@@ -115,6 +116,9 @@ def parse_edited(data: bytes, venue_order_id: str) -> None:
     reasons = _reasons([*words, failure.preview_failure_reason, failure.error])
     if not reasons:
         raise OutcomeUnknown(f"no edit, and no reason: {failure.message or failure.error_details or ''}")
+    if SAME in reasons:
+        # A request that arrives twice is refused the second time, with the edit in force: the order itself tells.
+        raise OutcomeUnknown("the order is already as the edit wants it")
     raise Rejected(reasons[0], ", ".join([*reasons[1:], failure.error_details or ""]).strip(", "))
 
 

@@ -307,7 +307,7 @@ class ExecutionApp:
             entry = await self._bus.load(STATE_BUCKET, OPENING_KEY)
             if entry is None:
                 raise
-            return msgspec.json.decode(entry.value, type=m.Installation)
+            return m.read(entry.value, m.Installation)
 
     def _answered(self, answer: m.Message) -> None:
         if isinstance(answer, i.AskFailed | i.PlaceNotSent | i.PlaceUnknown | i.EditUnknown):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isfinite
+
 from msgspec import Struct
 
 
@@ -19,6 +21,8 @@ class ExecutionConfig(Struct, frozen=True, forbid_unknown_fields=True):
     bus_lost_cancel_seconds: float = 10  # then resting entries are cancelled at the venue
 
     def __post_init__(self) -> None:
+        if unknown := [name for name in self.__struct_fields__[2:] if not isfinite(getattr(self, name))]:
+            raise ValueError(f"{unknown[0]} must be a finite number")
         if not 5 <= self.jwt_seconds <= 120:
             raise ValueError("jwt_seconds must be from 5 to 120: the venue takes no longer-lived token")
         if self.reconcile_seconds < 1:

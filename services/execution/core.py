@@ -94,7 +94,7 @@ class ExecutionCore:
         return msgspec.json.encode(self.state)
 
     def restore(self, raw: bytes) -> None:
-        self.state = msgspec.json.decode(raw, type=State)
+        self.state = m.read(raw, State)
 
     # -- facts from the ledger
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 import httpx
@@ -19,7 +19,6 @@ import httpx
 from libs.common.clock import Clock
 from libs.common.errors import OutcomeUnknown, PerpsError, Rejected, Retryable
 from libs.common.messages import RateLimits
-from services.execution.auth import Signer
 from services.execution.bodies import Json
 from services.execution.budget import REQUESTS_PER_SECOND, Budget, Priority, backoff
 from services.execution.parse import parse_time
@@ -38,6 +37,41 @@ Signed = Callable[[datetime], None]
 Params = Sequence[tuple[str, str]]
 
 
+class Tokens(Protocol):
+    """What is used of `auth.Signer`."""
+
+    def token(self, now: datetime, uri: str = "") -> tuple[str, datetime]: ...
+
+
+class Answer(Protocol):
+    """What is read of an `httpx.Response`."""
+
+    @property
+    def status_code(self) -> int: ...
+    @property
+    def content(self) -> bytes: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+
+class Http(Protocol):
+    """What is used of an `httpx.AsyncClient`, bound to the venue's address; the simulation hands in its own."""
+
+    async def get(self, url: str, *, headers: Mapping[str, str]) -> Answer: ...
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        params: tuple[tuple[str, str], ...],
+        content: bytes | None,
+        headers: Mapping[str, str],
+    ) -> Answer: ...
+    async def aclose(self) -> None: ...
+
+
 class _Request(NamedTuple):
     method: str
     path: str
@@ -49,24 +83,25 @@ class _Request(NamedTuple):
 
 class Rest:
     """One HTTP client of one key. `requests_per_second` None: no budget, for a venue without limits. `chance` gives
-    numbers from 0 to 1 and spreads the pauses between attempts."""
+    numbers from 0 to 1 and spreads the pauses between attempts. `http` None: real sockets."""
 
     def __init__(
         self,
         rest_url: str,
-        signer: Signer,
+        signer: Tokens,
         clock: Clock,
         timeout_seconds: float,
         *,
         requests_per_second: float | None = REQUESTS_PER_SECOND,
         chance: Callable[[], float] = random.random,
+        http: Http | None = None,
     ) -> None:
         self._signer = signer
         self._clock = clock
         self._timeout_seconds = timeout_seconds
         self._chance = chance
         self._host = urlsplit(rest_url).netloc
-        self._http = httpx.AsyncClient(base_url=rest_url, timeout=timeout_seconds)
+        self._http: Http = http or httpx.AsyncClient(base_url=rest_url, timeout=timeout_seconds)
         self._budget = Budget(requests_per_second) if requests_per_second else None
         self._measuring = asyncio.Lock()
         self.skew = Skew()
@@ -136,7 +171,7 @@ class Rest:
             await asyncio.sleep(backoff(attempt, self._chance()))
         raise AssertionError("the last attempt returns or raises")
 
-    async def _authorized(self, request: _Request) -> httpx.Response:
+    async def _authorized(self, request: _Request) -> Answer:
         """After a 401 once more, with a fresh token and our clock compared anew."""
         response = await self._send(request)
         if response.status_code == 401:
@@ -145,7 +180,7 @@ class Rest:
             response = await self._send(request)
         return response
 
-    async def _send(self, request: _Request) -> httpx.Response:
+    async def _send(self, request: _Request) -> Answer:
         await self._keep_measured(request.priority)
         await self._admitted(request.priority)
         token, expires_at = self._sign(f"{request.method} {self._host}{BASE}{request.path}")
@@ -157,7 +192,7 @@ class Rest:
                 response = await self._http.request(
                     request.method,
                     BASE + request.path,
-                    params=list(request.params),
+                    params=tuple(request.params),
                     content=request.content,
                     headers=headers,
                 )
@@ -196,7 +231,7 @@ class Rest:
         token, expires_at = self._signer.token(self._clock.wall() + offset, uri)
         return token, expires_at - offset
 
-    def _heed(self, response: httpx.Response) -> None:
+    def _heed(self, response: Answer) -> None:
         """What the headers say about rates. No documented Retry-After, but a CDN in front may send one."""
         now = self._clock.monotonic()
         limit, remaining, wait, reset = (_header(response, name) for name in RATE_HEADERS)
@@ -213,7 +248,7 @@ class Rest:
         elif wait is not None and response.status_code >= 500:
             self._budget.hold_reads(wait, now)
 
-    def _content(self, response: httpx.Response) -> bytes:
+    def _content(self, response: Answer) -> bytes:
         """The body of a 200. Raises for every other answer."""
         self.count(str(response.status_code))
         if response.status_code == 200:
@@ -228,7 +263,7 @@ class Rest:
         raise OutcomeUnknown(f"{response.status_code} from the venue")
 
 
-def _header(response: httpx.Response, name: str) -> float | None:
+def _header(response: Answer, name: str) -> float | None:
     """A header that holds a number from 0 up; None for anything else (Retry-After may be a date)."""
     try:
         number = float(response.headers.get(name, ""))

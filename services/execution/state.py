@@ -13,9 +13,9 @@ from services.execution.reconciliation import Watermark
 CLOSED_KEPT = 200
 
 
-class State(Struct):
-    """Everything but `opening` can be rebuilt from the ledger. `positions` are base currency by product: what our fills
-    and the operator's adjustments have made of them."""
+class State(Struct, forbid_unknown_fields=True):
+    """Everything but `opening` can be rebuilt from the ledger, so another version's is refused. `positions` are base
+    currency by product: what our fills and the operator's adjustments have made of them."""
 
     orders: dict[str, Order] = field(default_factory=dict)
     positions: dict[str, Decimal] = field(default_factory=dict)

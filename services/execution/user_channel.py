@@ -7,8 +7,10 @@ import json
 import logging
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
 
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
 from libs.common.errors import OutcomeUnknown, PerpsError, Rejected
@@ -23,6 +25,16 @@ SILENCE_SECONDS = 5.0  # heartbeats come every second: a socket silent for so lo
 FRAME_BYTES_MAX = 64 * 2**20
 FAILOVER_AFTER = 3  # attempts in a row at one address without a working subscription
 PAUSE_SECONDS_MAX = 10.0
+
+
+class Socket(Protocol):
+    """What is used of a connection of `websockets`."""
+
+    async def send(self, message: str) -> None: ...
+    async def recv(self) -> bytes | str: ...
+
+
+Dial = Callable[..., AbstractAsyncContextManager[Socket]]  # as `websockets.connect`
 
 
 class UserChannel:
@@ -41,6 +53,7 @@ class UserChannel:
         *,
         silence_seconds: float = SILENCE_SECONDS,
         chance: Callable[[], float] = random.random,
+        dial: Dial = connect,
     ) -> None:
         self._addresses = addresses
         self._token = token
@@ -48,6 +61,7 @@ class UserChannel:
         self._count = count
         self._silence_seconds = silence_seconds
         self._chance = chance
+        self._dial = dial
 
     async def updates(self) -> AsyncGenerator[VenueOrder | None, None]:
         """None where something may have been missed: once each new connection is subscribed, and after a gap."""
@@ -56,7 +70,7 @@ class UserChannel:
             address = self._addresses[failures // FAILOVER_AFTER % len(self._addresses)]
             try:
                 # On a half-open socket the closing handshake has no end either.
-                async with connect(
+                async with self._dial(
                     address, max_size=FRAME_BYTES_MAX, open_timeout=5, close_timeout=1, logger=wire
                 ) as socket:
                     await self._subscribe(socket)
@@ -75,7 +89,7 @@ class UserChannel:
             await asyncio.sleep(backoff(failures, 0.5 + self._chance() / 2, PAUSE_SECONDS_MAX))
             failures += 1
 
-    async def _subscribe(self, socket: ClientConnection) -> None:
+    async def _subscribe(self, socket: Socket) -> None:
         """One channel per message, one fresh token per message (venue document 1.1)."""
         for channel in ("heartbeats", "user"):
             await socket.send(json.dumps({"type": "subscribe", "channel": channel, "jwt": await self._token()}))

@@ -15,17 +15,17 @@ from typing import Protocol, TypeVar
 from urllib.parse import quote
 
 from msgspec.structs import replace
+from websockets.asyncio.client import connect
 
 from libs.common.clock import Clock
 from libs.common.errors import OutcomeUnknown, PerpsError, Rejected, Retryable
 from libs.common.messages import TERMINAL, ApprovedOrder, Balance, RateLimits
 from services.execution import answers, parse, parse_account
-from services.execution.auth import Signer
 from services.execution.bodies import create_body, edit_body, preview_body, rfc3339
 from services.execution.budget import REQUESTS_PER_SECOND, Priority
 from services.execution.inputs import AccountParts, Listing, Preview, VenueFill, VenueOrder
-from services.execution.rest import Params, Rest, Signed
-from services.execution.user_channel import UserChannel
+from services.execution.rest import Http, Params, Rest, Signed, Tokens
+from services.execution.user_channel import Dial, UserChannel
 
 PAGE = 250
 CANCELS_AT_MOST = 100  # in one request
@@ -88,25 +88,29 @@ class Venue(Protocol):
 class CoinbaseVenue:
     """The real one, or anything that speaks its protocol. `market_ws_url` is where the user channel goes on when its
     own endpoint cannot be reached; `requests_per_second` is what this process may take of the venue's
-    limit, None where the venue has none."""
+    limit, None where the venue has none; `http` and `dial` are what the simulation has in place of sockets."""
 
     def __init__(
         self,
         rest_url: str,
         user_ws_url: str,
-        signer: Signer,
+        signer: Tokens,
         clock: Clock,
         timeout_seconds: float,
         *,
         market_ws_url: str = "",
         requests_per_second: float | None = REQUESTS_PER_SECOND,
         chance: Callable[[], float] = random.random,
+        http: Http | None = None,
+        dial: Dial = connect,
     ) -> None:
         self._rest = Rest(
-            rest_url, signer, clock, timeout_seconds, requests_per_second=requests_per_second, chance=chance
+            rest_url, signer, clock, timeout_seconds, requests_per_second=requests_per_second, chance=chance, http=http
         )
         addresses = [user_ws_url, market_ws_url] if market_ws_url else [user_ws_url]
-        self._channel = UserChannel(addresses, self._rest.token, self._rest.measure, self._rest.count, chance=chance)
+        self._channel = UserChannel(
+            addresses, self._rest.token, self._rest.measure, self._rest.count, chance=chance, dial=dial
+        )
 
     @property
     def answers(self) -> dict[str, int]:

@@ -61,7 +61,7 @@ class ExporterCore:
         return msgspec.json.encode(self.kept)
 
     def restore(self, raw: bytes) -> None:
-        self.kept = msgspec.json.decode(raw, type=Kept)
+        self.kept = m.read(raw, Kept)
 
     def _ours(self, message: m.Message) -> bool:
         """Only configured products and our own services: their number bounds the labels."""

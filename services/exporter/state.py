@@ -65,8 +65,9 @@ class Signalled(Struct):
     expires_at: datetime
 
 
-class Kept(Struct):
-    """Counters and what they rest on. A message counts once however often it is delivered."""
+class Kept(Struct, forbid_unknown_fields=True):
+    """Counters and what they rest on; another version's are refused, and counted anew from the bus. A message counts
+    once however often it is delivered."""
 
     cycle_errors: int = 0
     lives: dict[str, ServiceLife] = field(default_factory=dict)

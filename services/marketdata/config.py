@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isfinite
+
 from msgspec import Struct
 
 PORT = 9103
@@ -22,6 +24,8 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     candle_grace_seconds: float = 0.5  # market time for late trades; a replay has none
 
     def __post_init__(self) -> None:
+        if unknown := [name for name in self.__struct_fields__[2:] if not isfinite(getattr(self, name))]:
+            raise ValueError(f"{unknown[0]} must be a finite number")
         if not 0 < self.port < 65536:
             raise ValueError("port must be between 1 and 65535")
         for name in ("silent_seconds", "ack_seconds", "stale_seconds", "reconnect_seconds_min"):

@@ -26,7 +26,7 @@ RETRY_SECONDS = 5.0  # wall, after a request that the shell gave up
 REST_DELAY_SECONDS = 2.0
 
 
-class Kept(Struct):
+class Kept(Struct, forbid_unknown_fields=True):
     """What outlives the process: start of the last candle published, by product, in unix seconds."""
 
     granularity: str
@@ -88,7 +88,7 @@ class MarketDataCore:
         return msgspec.json.encode(Kept(self._granularity, known))
 
     def restore(self, raw: bytes) -> None:
-        kept = msgspec.json.decode(raw, type=Kept)
+        kept = m.read(raw, Kept)
         if kept.granularity == self._granularity:
             for product, line in self.lines.items():
                 line.candles.published = kept.published.get(product)

@@ -6,13 +6,13 @@ Every failure leaves as Retryable (transport, 429, 5xx) or Rejected (any other 4
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Literal, Protocol
 from urllib.parse import urlsplit
 
 import httpx
 import msgspec
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from libs.common.errors import Rejected, Retryable
@@ -60,10 +60,45 @@ class MarketVenue(Protocol):
     async def fetch(self, request: Fetch) -> Fetched: ...
 
 
+class Answer(Protocol):
+    """What is read of an `httpx.Response`."""
+
+    @property
+    def status_code(self) -> int: ...
+    @property
+    def content(self) -> bytes: ...
+    @property
+    def text(self) -> str: ...
+
+
+class Http(Protocol):
+    """What is used of an `httpx.AsyncClient`, bound to the venue's address; the simulation hands in its own."""
+
+    async def get(self, url: str, *, params: Mapping[str, str]) -> Answer: ...
+    async def aclose(self) -> None: ...
+
+
+class Transport(Protocol):
+    def abort(self) -> None: ...
+
+
+class Wire(Protocol):
+    """What is used of a connection of `websockets`."""
+
+    @property
+    def transport(self) -> Transport: ...
+    async def send(self, message: str) -> None: ...
+    async def recv(self, *, decode: Literal[False]) -> bytes: ...
+    async def close(self) -> None: ...
+
+
+Dial = Callable[..., Awaitable[Wire]]  # as `websockets.connect`
+
+
 class Socket:
     """A MarketConnection over `websockets`."""
 
-    def __init__(self, connection: ClientConnection) -> None:
+    def __init__(self, connection: Wire) -> None:
         self._connection = connection
 
     async def subscribe(self, products: Iterable[str]) -> None:
@@ -88,26 +123,29 @@ class Socket:
 
 
 class CoinbaseMarket:
-    """The MarketVenue of Coinbase, real or simulated. Opens nothing before it is used."""
+    """The MarketVenue of Coinbase, real or simulated. Opens nothing before it is used. `http` (None: real sockets) and
+    `dial` are what the simulation has in place of sockets."""
 
-    def __init__(self, rest_url: str, ws_url: str, products: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        rest_url: str,
+        ws_url: str,
+        products: tuple[str, ...],
+        *,
+        http: Http | None = None,
+        dial: Dial = connect,
+    ) -> None:
         self._ws_url = ws_url
         self._products = products
-        self._http = httpx.AsyncClient(
-            base_url=rest_url.rstrip("/") + BASE_PATH,
-            timeout=httpx.Timeout(REST_SECONDS, pool=None),
-            limits=httpx.Limits(max_connections=REST_CONNECTIONS),
-            # Public answers are cached for about a second otherwise.
-            headers={"cache-control": "no-cache"},
-            trust_env=not is_local(rest_url),
-        )
+        self._http: Http = http or public_client(rest_url)
+        self._dial = dial
 
     async def close(self) -> None:
         await self._http.aclose()
 
     async def connect(self) -> MarketConnection:
         try:
-            connection = await connect(
+            connection = await self._dial(
                 self._ws_url,
                 max_size=FRAME_BYTES_MAX,
                 open_timeout=OPEN_SECONDS,
@@ -149,7 +187,7 @@ class CoinbaseMarket:
 
     async def _get(self, path: str, query: dict[str, str]) -> bytes:
         try:
-            answer = await self._http.get(path, params=query)
+            answer = await self._http.get(BASE_PATH + path, params=query)
         except httpx.HTTPError as error:
             raise Retryable(f"{type(error).__name__}: {error}") from None
         if answer.status_code == 429 or answer.status_code >= 500:
@@ -157,6 +195,17 @@ class CoinbaseMarket:
         if answer.status_code != 200:
             raise Rejected(f"http_{answer.status_code}", answer.text[:200])
         return answer.content
+
+
+def public_client(rest_url: str) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        base_url=rest_url.rstrip("/"),
+        timeout=httpx.Timeout(REST_SECONDS, pool=None),
+        limits=httpx.Limits(max_connections=REST_CONNECTIONS),
+        # Public answers are cached for about a second otherwise.
+        headers={"cache-control": "no-cache"},
+        trust_env=not is_local(rest_url),
+    )
 
 
 def is_local(url: str) -> bool:

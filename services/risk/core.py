@@ -86,7 +86,7 @@ class RiskCore:
         return msgspec.json.encode(self.state)
 
     def restore(self, raw: bytes) -> None:
-        self.state = msgspec.json.decode(raw, type=State)
+        self.state = m.read(raw, State)
 
     def reached(self, sequence: int) -> None:
         """The ledger has been handled up to here; shown with the figures."""

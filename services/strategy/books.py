@@ -175,8 +175,8 @@ class Book(Struct):
         return event.reason if answer is self.answer else ""
 
 
-class State(Struct):
-    """All products that the ledger ever named, also those no longer traded."""
+class State(Struct, forbid_unknown_fields=True):
+    """All products that the ledger ever named, also those no longer traded. Another version's snapshot is refused."""
 
     books: dict[str, Book] = field(default_factory=dict)
 

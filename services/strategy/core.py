@@ -106,7 +106,7 @@ class StrategyCore:
         return msgspec.json.encode(self._state)
 
     def restore(self, raw: bytes) -> None:
-        self._state = msgspec.json.decode(raw, type=State)
+        self._state = m.read(raw, State)
         for product_id, desk in self.desks.items():
             desk.book = self._state.book(product_id)
 

@@ -98,5 +98,5 @@ def _find(name: str) -> object:
         raise BadConfig(f"unknown strategy {name!r}: there are {', '.join(sorted(known))}, or name one as module:Class")
     try:
         return getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise BadConfig(f"strategy {name!r} cannot be loaded: {error}") from None

@@ -64,3 +64,4 @@ class Result(Struct, frozen=True):
     orders: int
     fills: list[m.Fill]
     trips: list[Trip]
+    states: list[m.TradingState] = []  # changes of the trading state: what a guard has reduced or halted, and when

@@ -1,5 +1,5 @@
-"""nats-py's client on virtual time, as far as `libs.common.nats_bus`, its ledger and nats.micro use it; with the faults of
-the network between one process and the server.
+"""nats-py's client on virtual time, as far as `libs.common.nats_bus`, its ledger and nats.micro use it; with the faults
+of the network between one process and the server.
 
 Measured ways of the real one that are kept: pings find a dead connection, nothing is buffered while there is none, an
 answer may come after nobody waits for it any more, a subscription is renewed by itself.
@@ -9,25 +9,25 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-import msgspec
 import nats.errors
-import nats.js.errors
 from nats.aio.client import Client as RealClient
 from nats.aio.client import ServerVersion
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
-from nats.js.api import PubAck
 
 from libs.common.clock import Clock
 from libs.common.nats_bus import NatsBus, connect
 from sim.world.loop import Loop
-from sim.world.nats_server import Headers, Link, NatsServer, Pipe
+from sim.world.nats_jetstream import JetStream
+from sim.world.nats_server import NatsServer
+from sim.world.nats_subscriptions import Answers, Calling, Holding, Names, Subscription
+from sim.world.nats_wire import Link, Pipe
+from sim.world.streams import Headers
 
 SHORTEST_SECONDS, USUAL_SECONDS = 0.0001, 0.0019  # one way: at least, and up to so much more
 MAX_PAYLOAD = 8 * 1024 * 1024  # libs/common/permissions.py
@@ -47,108 +47,6 @@ async def open_bus(
         return cast(RealClient, Client(server, loop, identity, chance))
 
     return await connect(["nats://world"], identity, Path(identity), clock, failed, client=make)
-
-
-class Subscription:
-    def __init__(self, client: Client, sid: int, subject: str, queue: str) -> None:
-        self.client = client
-        self.sid = sid
-        self.subject = subject
-        self.queue = queue
-
-    def take(self, msg: Msg) -> None:
-        raise NotImplementedError
-
-    async def unsubscribe(self, limit: int = 0) -> None:
-        self.client.check_open()
-        self.client.forget(self)
-
-    async def drain(self) -> None:
-        await self.unsubscribe()
-
-
-class Calling(Subscription):
-    """Hands every message to a coroutine, one after another. That of a queue group (nats.micro) may wait; any other is
-    run at once, without a task, and must not."""
-
-    def __init__(
-        self, client: Client, sid: int, subject: str, queue: str, handler: Callable[[Msg], Awaitable[None]]
-    ) -> None:
-        super().__init__(client, sid, subject, queue)
-        self._handler = handler
-        self._waiting: deque[Msg] = deque()
-        self._busy = False
-
-    def take(self, msg: Msg) -> None:
-        if self.queue:
-            self._waiting.append(msg)
-            if not self._busy:
-                self._busy = True
-                self.client.loop.create_task(self._work())
-            return
-        work = cast("Coroutine[Any, Any, None]", self._handler(msg))
-        try:
-            work.send(None)
-        except StopIteration:
-            return
-        except Exception as error:  # noqa: BLE001 - as in nats-py, a defect of the callback goes to its error callback
-            self.client.loop.create_task(self.client.report(error))
-            return
-        raise AssertionError(f"the callback of {self.subject} waits: only one of a queue group may")
-
-    async def _work(self) -> None:
-        while self._waiting:
-            try:
-                await self._handler(self._waiting.popleft())
-            except Exception as error:  # noqa: BLE001 - as above
-                await self.client.report(error)
-        self._busy = False
-
-
-class Answers(Subscription):
-    """Where the answers to requests come in: `waiting` by the last part of their subject."""
-
-    def __init__(self, client: Client, sid: int, subject: str) -> None:
-        super().__init__(client, sid, subject, "")
-        self.waiting: dict[str, asyncio.Future[Msg]] = {}
-
-    def take(self, msg: Msg) -> None:
-        future = self.waiting.get(msg.subject.rpartition(".")[2])
-        if future is not None and not future.done():
-            future.set_result(msg)
-
-
-class Holding(Subscription):
-    """Keeps messages until they are asked for."""
-
-    def __init__(self, client: Client, sid: int, subject: str, queue: str) -> None:
-        super().__init__(client, sid, subject, queue)
-        self.held: deque[Msg] = deque()
-        self.asked: asyncio.Future[None] | None = None
-
-    def take(self, msg: Msg) -> None:
-        self.held.append(msg)
-        if self.asked is not None and not self.asked.done():
-            self.asked.set_result(None)
-
-    async def next_msg(self, timeout: float = 1.0) -> Msg:
-        self.client.check_open()
-        if not self.held:
-            self.asked = self.client.loop.create_future()
-            await self.client.within(timeout, self.asked, nats.errors.TimeoutError)
-        return self.held.popleft()
-
-
-class Names:
-    """Unique names, as `nats.nuid` makes them, from the chance that is given."""
-
-    def __init__(self, chance: random.Random) -> None:
-        self._prefix = f"{chance.getrandbits(64):016x}"
-        self._count = 0
-
-    def next(self) -> bytearray:
-        self._count += 1
-        return bytearray(f"{self._prefix}{self._count:06d}".encode())
 
 
 class Client:
@@ -174,8 +72,8 @@ class Client:
         self._sids = 0
         self._answers: Answers | None = None
         self._returning: asyncio.Task[None] | None = None
-        died = loop.on_death
-        loop.on_death = lambda: (died(), self._die())  # type: ignore[func-returns-value]
+        self._others_of_loop = loop.on_death
+        loop.on_death = self._die
 
     # -- faults
 
@@ -208,7 +106,8 @@ class Client:
         return SHORTEST_SECONDS + (self.slow_seconds or USUAL_SECONDS) * self._chance.random()
 
     def _die(self) -> None:
-        """The kernel closes the connection of a dead process."""
+        """The kernel closes the connections of a dead process."""
+        self._others_of_loop()
         if self._link is not None:
             self._part(self._link)
 
@@ -430,59 +329,3 @@ def _answered(pong: asyncio.Future[None]) -> None:
 def _fail(future: asyncio.Future[Any], late: type[Exception]) -> None:
     if not future.done():
         future.set_exception(late())
-
-
-class JetStream(JetStreamContext):
-    """nats-py's own, but for what is asked often and what would read the real time."""
-
-    def __init__(self, client: Client, timeout: float) -> None:
-        super().__init__(cast(Any, client), timeout=timeout)
-        self._client = client
-        self._seconds = timeout
-
-    async def publish(  # type: ignore[override]
-        self, subject: str, payload: bytes = b"", *, headers: Headers = None
-    ) -> PubAck:
-        try:
-            msg = await self._client.request(subject, payload, self._seconds, headers=headers)
-        except nats.errors.NoRespondersError:
-            raise nats.js.errors.NoStreamResponseError from None
-        answer = msgspec.json.decode(msg.data)
-        if "error" in answer:
-            raise nats.js.errors.APIError.from_error(answer["error"])
-        return PubAck(answer["stream"], answer["seq"], duplicate=answer.get("duplicate"))
-
-    async def pull_subscribe_bind(  # type: ignore[override]
-        self, consumer: str, stream: str
-    ) -> Fetching:
-        inbox = cast(Holding, await self._client.subscribe(self._client.new_inbox()))
-        return Fetching(self._client, f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}", inbox)
-
-
-class Fetching:
-    """See `nats.js.JetStreamContext.PullSubscription`."""
-
-    def __init__(self, client: Client, subject: str, inbox: Holding) -> None:
-        self._client = client
-        self._subject = subject
-        self._inbox = inbox
-
-    async def fetch(self, batch: int, timeout: float) -> list[Msg]:
-        """One message. What came for an earlier request that was given up is taken first, but for its end."""
-        held = self._inbox.held
-        while held:
-            msg = held.popleft()
-            if not _status(msg):
-                return [msg]
-        expires = int(timeout * 1e9) - 100_000
-        await self._client.publish(self._subject, b'{"batch":1,"expires":%d}' % expires, self._inbox.subject)
-        msg = await self._inbox.next_msg(timeout)
-        if status := _status(msg):
-            if status in ("404", "408", "409"):
-                raise nats.errors.TimeoutError
-            nats.js.errors.APIError.from_msg(msg)
-        return [msg]
-
-
-def _status(msg: Msg) -> str | None:
-    return msg.headers.get("Status") if msg.headers else None

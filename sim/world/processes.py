@@ -189,7 +189,7 @@ class Life:
             self.clock,
             configs.execution.request_timeout_seconds,
             market_ws_url=MARKET_URL,
-            http=network.http(self.loop),
+            http=network.http(self.loop, configs.execution.request_timeout_seconds),
             dial=network.dial(self.loop),
             chance=self._chance.random,
         )

@@ -138,6 +138,7 @@ class _Trip:
         self._request = request
         self._answered = answered
         self._give_up_at = self._air.scheduler.now + timeout_seconds
+        self._refusal: Outcome | None = None  # what stands before the venue says, to the copy of a request too
 
     def leave(self) -> None:
         air, weather = self._air, self._air.weather
@@ -148,6 +149,7 @@ class _Trip:
         if air.strikes(weather.lose_request):
             self._hear_nothing(TIMEOUT, RESET)
             return
+        self._refusal = self._refused()
         arrives = air.latency()
         if air.strikes(weather.late_request):
             arrives += air.upto(weather.late_seconds)
@@ -161,21 +163,21 @@ class _Trip:
             self._hear_nothing(TIMEOUT)
 
     def _arrive(self, heard: bool) -> None:
-        reply, _, hangs = self._refused() or self._requests.serve(self._request)
+        reply, _, hangs = self._refusal or self._requests.serve(self._request)
         if not heard:
             return
         air, weather = self._air, self._air.weather
         if reply is None:
             self._hear_nothing(TIMEOUT) if hangs else self._hear_nothing(RESET, HUNG_UP)
         elif air.strikes(weather.lose_answer):
-            self._hear_nothing(TIMEOUT, RESET, HUNG_UP)
+            self._hear_nothing(TIMEOUT, TIMEOUT, RESET, HUNG_UP)
         else:
             slow = air.upto(weather.slow_seconds) if air.strikes(weather.slow) else 0.0
             status, body, _, headers = self._spoilt(reply)
             self._hear(Answer(status, body, headers), air.latency() + slow + self._requests.answer_delay_seconds)
 
     def _refused(self) -> Outcome | None:
-        """What stands before the venue, instead of it."""
+        """An answer that means that nothing was done."""
         air, weather = self._air, self._air.weather
         if air.strikes(weather.html_before):
             return Outcome(self._html(), acted=False)

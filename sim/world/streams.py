@@ -1,5 +1,5 @@
-"""What JetStream keeps: streams with their limits and conditions, and durable pull consumers. No network, no timers: the
-server (`sim.world.nats_server`) says what time it is and carries the answers.
+"""What JetStream keeps: streams with their limits and conditions, and durable pull consumers. No network, no timers:
+`sim.world.nats_server` says what time it is and carries the answers.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 WILDCARDS = ("*", ">")
 DUPLICATE_SECONDS = 120.0  # the server's default window of Nats-Msg-Id
-TAIL = 5  # messages at most that a stream which is not synced loses with its server
+TAIL, TAIL_SECONDS = 5, 1.0  # what a stream that is not synced loses with its server: so many at most, and no older
 SAVE_SECONDS = 0.1  # a consumer's place is written no more often
-EXPIRY_SECONDS = 0.25  # at most so much later than its time does a message expire
+EXPIRY_SECONDS = 0.1  # at most so much later than its time does a message expire
 MAX_PULLS = 512
 
 Headers = dict[str, str] | None
@@ -140,10 +140,11 @@ class Stream:
         while self._expiries and self._expiries[0][0] <= now:
             self._remove(heapq.heappop(self._expiries)[1])
 
-    def lose_tail(self) -> None:
-        """The server was killed: what had not been written is gone, and what it had pushed out is there again."""
+    def lose_tail(self, now: float) -> None:
+        """The server was killed: what had not been written is gone, and what it had pushed out is there again. The
+        sequences are given anew."""
         for _ in range(self._chance.randint(0, TAIL) if self._tail else 0):
-            if not self._tail or self._tail[-1][0] != self.last_sequence:
+            if not self._tail or self.messages[self.last_sequence].at < now - TAIL_SECONDS:
                 break
             sequence, pushed_out = self._tail.pop()
             self._remove(sequence)
@@ -197,7 +198,7 @@ class Pull(NamedTuple):
     """A request for the next message. `wanted` tells whether anybody still listens for the answer."""
 
     reply: str
-    wanted: Callable[[], bool]
+    wanted: Callable[[], object]
 
 
 class Handed(NamedTuple):
@@ -268,10 +269,11 @@ class Consumer:
         self._changed_at = now
 
     def restart(self, now: float, chance: random.Random) -> None:
-        """The server was killed: requests are gone, and perhaps what had not been written yet."""
+        """The server was killed: requests are gone, and perhaps what had not been written yet. What was handed out is
+        handed out again when its time has come, or (measured, without a reason that we know) at once."""
         if now - self._changed_at < SAVE_SECONDS and chance.random() < 0.5:
             self._next, self._count, self.handed = self._saved
         self._next = min(self._next, self.stream.last_sequence + 1)
         self.pulls.clear()
         self.watched = False
-        self._again = []
+        self._again = [sequence for sequence in sorted(self.handed) if chance.random() < 0.5]

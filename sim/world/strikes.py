@@ -135,8 +135,8 @@ class Strikes:
         for life in self._lives(fault.target)[:1]:
             if life.bus is not None:
                 client = client_of(life.bus)
-                client.slow(fault.value)
-                self._lasts(fault, partial(client.slow, None))
+                client.slow_seconds = fault.value
+                self._lasts(fault, partial(setattr, client, "slow_seconds", 0.0))
 
     # -- the venue
 
@@ -163,9 +163,9 @@ class Strikes:
 
     def _state_lost(self, fault: Fault) -> None:
         if fault.value:
-            self._world.server.write(TRADING_SUBJECT, NONSENSE)
+            self._world.server.put(STATE_BUCKET, TRADING_KEY, NONSENSE)
         else:
-            self._world.server.write(TRADING_SUBJECT, b"", {"KV-Operation": "DEL"})
+            self._world.server.delete(STATE_BUCKET, TRADING_KEY)
 
 
 def client_of(bus: NatsBus) -> Client:

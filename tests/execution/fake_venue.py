@@ -17,7 +17,7 @@ from services.execution.auth import Signer
 from services.execution.budget import REQUESTS_PER_SECOND
 from services.execution.rest import BASE
 from services.execution.venue import CoinbaseVenue
-from tests.conftest import free_port
+from tests.ports import free_port
 
 KEY = generate_private_key(SECP256R1())
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

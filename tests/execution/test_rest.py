@@ -12,7 +12,6 @@ from aiohttp import web
 from libs.common.clock import SystemClock
 from libs.common.errors import OutcomeUnknown, Rejected, Retryable
 from services.execution.rest import ATTEMPTS
-from tests.conftest import free_port
 from tests.execution.fake_venue import (
     CREATED,
     KEY,
@@ -25,6 +24,7 @@ from tests.execution.fake_venue import (
     resets,
     venue_that,
 )
+from tests.ports import free_port
 
 CANCELLED = answering({"results": [{"order_id": "v1", "success": True}]})
 UNAUTHORIZED = answering("Unauthorized\n", 401)

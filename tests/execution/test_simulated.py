@@ -156,9 +156,9 @@ async def test_an_edit_changes_price_and_size_and_a_refused_one_says_why(pair: P
     told, _ = await pair.venue.order(key)
     assert (told.limit_price, told.quantity) == (Decimal(41000), Decimal("0.02"))
     assert (await pair.venue.preview_edit(key, wanted)).errors == ("EDIT_REQUEST_EQUAL_TO_ORIGINAL_REQUEST",)
-    with pytest.raises(Rejected) as caught:
+    # A request that arrives twice is refused the second time, with the edit in force: the order tells, not the answer.
+    with pytest.raises(OutcomeUnknown):
         await pair.edit(key, wanted)
-    assert caught.value.reason == "EDIT_REQUEST_EQUAL_TO_ORIGINAL_REQUEST"
 
 
 async def test_more_orders_than_a_page_are_listed_cancelled_and_gone(pair: Pair) -> None:

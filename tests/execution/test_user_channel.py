@@ -14,8 +14,8 @@ from aiohttp import WSMsgType, web
 from libs.common.errors import OutcomeUnknown, Rejected
 from services.execution.inputs import VenueOrder
 from services.execution.user_channel import FAILOVER_AFTER, Feed, UserChannel
-from tests.conftest import free_port
 from tests.execution.fake_venue import listening
+from tests.ports import free_port
 
 ORDER = {"order_id": "v1", "client_order_id": "c1", "product_id": "BTC-USD", "order_side": "BUY", "status": "OPEN"}
 

@@ -15,8 +15,8 @@ from libs.common.clock import SystemClock
 from libs.common.errors import OutcomeUnknown, Rejected, Retryable
 from libs.common.messages import Balance, OrderType, TimeInForce
 from services.execution.rest import BASE
-from tests.conftest import free_port
 from tests.execution.fake_venue import CREATED, KEY, ORDER, Handler, answering, client, hangs, place, resets, venue_that
+from tests.ports import free_port
 
 SINCE = datetime(2026, 3, 1, 12, tzinfo=UTC)
 RESTING = replace(

@@ -270,8 +270,8 @@ async def test_a_client_that_goes_without_a_word_is_forgotten(venue: Client) -> 
 
 
 async def test_a_slow_client_is_cut_off_and_the_others_go_on(venue: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sim.connection.BYTES_AT_MOST", 8 * 1024 * 1024)
-    monkeypatch.setattr("sim.connection.FLUSH_SECONDS", 0.05)
+    monkeypatch.setattr("sim.sockets.BYTES_AT_MOST", 8 * 1024 * 1024)
+    monkeypatch.setattr("sim.sockets.FLUSH_SECONDS", 0.05)
     await venue.faults(big_level2_snapshot=15_000)
     async with venue.frames(max_queue=1) as slow, venue.frames() as quick:
         await subscribed(quick, "ticker")

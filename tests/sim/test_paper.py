@@ -18,9 +18,9 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from sim import paper as paper_module
 from sim.settings import BadSettings, Settings, settings_from
+from tests.ports import free_port
 from tests.sim import test_paper_feed as feed_frame
 from tests.sim.serving import PREFIX, Client, order_body, replay_settings, serving
-from tests.sim.test_process import free_port
 
 BTC = "BTC-USD"
 MARKET, LIMIT = "market_market_ioc", "limit_limit_gtc"

@@ -19,17 +19,11 @@ import httpx
 import pytest
 
 from sim.server import KEY_FILE
+from tests.ports import free_port
 from tests.sim.serving import CANDLES, PREFIX, order_body
 from tests.sim.signing import signed
 
 ROOT = Path(__file__).parents[2]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def environment(folder: Path, port: int, **settings: str) -> dict[str, str]:
