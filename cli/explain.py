@@ -106,7 +106,10 @@ class Search:
             await self._walk(self._matches[signal_id][1])
         if signal_id not in self._verdicts:
             raise Refused(f"the ledger has no readable verdict of signal {signal_id}")
-        return msgspec.json.decode(self._verdicts[signal_id].data, type=m.Verdict)
+        try:
+            return m.read(self._verdicts[signal_id].data, m.Verdict)
+        except msgspec.DecodeError as error:
+            raise Refused(f"the verdict of signal {signal_id} cannot be read: {error}") from None
 
     async def _walk(self, last: int) -> str | None:
         """The signal id of what has exactly this name, from `last` down; else all of it is in `_matches`."""
@@ -133,8 +136,8 @@ class Search:
         if kind is None:
             return None
         try:
-            found = msgspec.json.decode(raw.data, type=kind)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+            found = m.read(raw.data, kind)
+        except msgspec.DecodeError:
             return None  # the services count it
         name = next((name for name in found.names if name.startswith(self._text)), None)
         if name is None:

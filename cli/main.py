@@ -13,6 +13,7 @@ import typer
 from typer._click.exceptions import UsageError  # Typer hands out no public name for it
 
 from cli import commands, control, risk_commands
+from cli.backtest import backtest
 from cli.dev_fast import dev_fast as run_dev_fast
 from cli.errors import INTERRUPTED, as_stop
 from cli.live import live, say
@@ -20,12 +21,13 @@ from cli.loop import EPILOG, Json, Profile, run_loop
 from cli.order_flags import OrderFlags, with_order_flags
 from cli.plan import make_plan
 from cli.replay import Options, read_recording, replay, replay_plan
+from cli.simulate import simulate
 from cli.status import status as run_status
 from cli.tooling import record
 from libs.common import settings as settings_module
 from libs.common.errors import BadConfig, PerpsError
 
-NO_TOOLS = ("run", "restart", "status")  # a mistake in their arguments is no tooling error
+NO_TOOLS = ("run", "restart", "status", "backtest", "simulate")  # a mistake in their arguments is no tooling error
 
 app = typer.Typer(
     add_completion=False,
@@ -38,6 +40,8 @@ app.add_typer(commands.orders, name="orders")
 app.add_typer(commands.fills, name="fills")
 app.add_typer(commands.account, name="account")
 app.command(epilog=EPILOG)(commands.positions)
+app.command(epilog=EPILOG)(backtest)
+app.command(epilog=EPILOG)(simulate)
 risk_commands.register(app)
 
 

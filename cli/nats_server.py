@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 from libs.common.clock import Clock
@@ -59,7 +60,7 @@ async def provision_server(settings: Settings, clock: Clock) -> None:
         settings.nats.servers, PROVISIONER, settings.identities / f"{PROVISIONER}.nk", clock, lost.set_exception
     )
     try:
-        await provision(bus, clock)
+        await provision(bus, clock, uuid.uuid4().hex)
     finally:
         await bus.close()
         lost.cancel()

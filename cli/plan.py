@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import Mapping
 
+import msgspec
 from msgspec import Struct
 
 from libs.common import settings as settings_module
@@ -55,7 +56,7 @@ class Plan(Struct, frozen=True):
 
     def service(self, name: str) -> Claim:
         table = self.settings.tables.get(name, {})
-        port = int(table.get("port", SERVICE_PORTS[name]))
+        port = msgspec.convert(table.get("port", SERVICE_PORTS[name]), int, strict=False)  # as the service reads it
         return Claim(str(table.get("host", "127.0.0.1")), port, f"PERPS_{name.upper()}_PORT")
 
     @property

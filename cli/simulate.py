@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -15,20 +15,44 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from cli.live import say
-from cli.loop import EPILOG, Json
+from cli.loop import Json
 from libs.common.errors import BadConfig, StackFailed
-from sim.world.search import live, minimised, quiet, search
-from sim.world.world import Outcome, Trace, run
+
+if TYPE_CHECKING:  # the five services take half a second to load, for which no other command should wait
+    from sim.world.world import Outcome
 
 SHOWN = 10  # broken seeds with their schedules; more of them are only counted
 
 
-def simulate(seeds: int, first: int, jobs: int, as_json: bool) -> None:
+def simulate(
+    seeds: Annotated[int, typer.Option(help="How many worlds.")] = 100,
+    first: Annotated[int, typer.Option(help="The first seed.")] = 0,
+    jobs: Annotated[int, typer.Option(help="Processes; 0: one per processor.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="This one only.")] = None,
+    trace: Annotated[bool, typer.Option("--trace", help="With --seed: the life of that world as lines.")] = False,
+    faults: Annotated[str, typer.Option(help="With --trace: the numbers of the faults that strike; 0: none.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Live through whole systems, each from a seed, with faults of all kinds; every rule is checked at every step."""
+    if trace and seed is None:
+        raise BadConfig("--trace goes with --seed")
+    if faults and not trace:
+        raise BadConfig("--faults goes with --trace")
+    if seeds < 1 or min(first, jobs, seed or 0) < 0:
+        raise BadConfig("--seeds must be at least 1; --first, --seed and --jobs must not be negative")
+    if seed is None:
+        run_seeds(seeds, first, jobs or os.cpu_count() or 1, as_json)
+    elif trace:
+        retrace(seed, faults, as_json)
+    else:
+        run_seeds(1, seed, 1, as_json)
+
+
+def run_seeds(seeds: int, first: int, jobs: int, as_json: bool) -> None:
     """Live through `seeds` worlds from `first` on. Raises StackFailed naming the first that broke a rule."""
-    if seeds < 1 or first < 0 or jobs < 0:
-        raise BadConfig("--seeds must be at least 1, --first and --jobs must not be negative")
+    from sim.world.search import minimised, quiet, search
+
     began = time.monotonic()
-    jobs = jobs or os.cpu_count() or 1
     quiet()
     outcomes = list(_watched(search(range(first, first + seeds), jobs), seeds))
     broken = [outcome for outcome in outcomes if outcome.broken]
@@ -40,15 +64,18 @@ def simulate(seeds: int, first: int, jobs: int, as_json: bool) -> None:
 
 def retrace(seed: int, faults: str, as_json: bool) -> None:
     """One world as readable lines on stdout. `faults`: the numbers of those that strike, all where it is empty."""
+    from sim.world.faults import schedule
+    from sim.world.search import quiet
+    from sim.world.world import FAULTS_FROM, FAULTS_TO, Trace, run
+
     quiet()
-    trace = Trace()
-    whole = run(seed)
+    trace, whole = Trace(), schedule(seed, FAULTS_FROM, FAULTS_TO)
     chosen = None
     if faults:
         try:
-            chosen = tuple(whole.faults[int(number) - 1] for number in faults.split(",") if number.strip() != "0")
+            chosen = tuple(whole[int(number) - 1] for number in faults.split(",") if number.strip() != "0")
         except (ValueError, IndexError):
-            raise BadConfig(f"--faults takes numbers from 0 to {len(whole.faults)}, like 1,3; 0 is none") from None
+            raise BadConfig(f"--faults takes numbers from 0 to {len(whole)}, like 1,3; 0 is none") from None
     outcome = run(seed, chosen, trace)
     if as_json:
         print(json.dumps({"seed": seed, "broken": outcome.broken, "trace": trace.lines}, indent=2))
@@ -105,8 +132,11 @@ def _show(outcomes: list[Outcome], smallest: list[Outcome], broken: int, seconds
 
 def _numbers(outcome: Outcome) -> str:
     """Which faults of the seed's own schedule are left, counted from 1."""
-    schedule = list(live(outcome.seed).faults)
-    return ",".join(str(schedule.index(fault) + 1) for fault in outcome.faults) or "0"
+    from sim.world.faults import schedule
+    from sim.world.world import FAULTS_FROM, FAULTS_TO
+
+    whole = schedule(outcome.seed, FAULTS_FROM, FAULTS_TO)
+    return ",".join(str(whole.index(fault) + 1) for fault in outcome.faults) or "0"
 
 
 def _described(outcome: Outcome) -> dict[str, object]:
@@ -117,30 +147,3 @@ def _described(outcome: Outcome) -> dict[str, object]:
         "faults": [str(fault).strip() for fault in outcome.faults],
         "again": f"{_again(outcome)} --faults {_numbers(outcome)}",
     }
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command(name="simulate", epilog=EPILOG)(_command)
-
-
-def _command(
-    seeds: Annotated[int, typer.Option(help="How many worlds.")] = 100,
-    first: Annotated[int, typer.Option(help="The first seed.")] = 0,
-    jobs: Annotated[int, typer.Option(help="Processes; 0: one per processor.")] = 0,
-    seed: Annotated[int, typer.Option(help="This one only.")] = -1,
-    trace: Annotated[bool, typer.Option("--trace", help="With --seed: the life of that world as lines.")] = False,
-    faults: Annotated[str, typer.Option(help="With --trace: the numbers of the faults that strike; 0: none.")] = "",
-    as_json: Json = False,
-) -> None:
-    """Live through whole systems, each from a seed, with faults of all kinds; every rule is checked at every step."""
-    if trace and seed < 0:
-        raise BadConfig("--trace goes with --seed")
-    if faults and not trace:
-        raise BadConfig("--faults goes with --trace")
-    if trace:
-        retrace(seed, faults, as_json)
-    elif seed >= 0:
-        simulate(1, seed, 1, as_json)
-    else:
-        simulate(seeds, first, jobs, as_json)

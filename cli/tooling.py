@@ -163,8 +163,8 @@ class Backlog:
             try:
                 while left:
                     try:
-                        await bus.publish_kept(msgspec.json.decode(left[0], type=m.Tooling))
-                    except (msgspec.DecodeError, UnicodeDecodeError):
+                        await bus.publish_kept(m.read(left[0], m.Tooling))
+                    except msgspec.DecodeError:
                         say(f"left out of {self.path}, since it is no outcome: {left[0][:80]!r}")
                     left.pop(0)
             finally:

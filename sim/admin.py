@@ -60,7 +60,7 @@ class Admin:
         body = await request.read()
         try:
             wanted = msgspec.json.decode(body or b"{}", type=Step)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise invalid_argument(str(error)) from None
         if self._venue.live:
             raise invalid_argument("only a replay can be stepped")

@@ -64,8 +64,12 @@ class Faults(Struct, frozen=True, forbid_unknown_fields=True):
         fraction = self.take_at_most_fraction
         if not fraction.is_finite() or not ZERO <= fraction <= ONE:
             raise ValueError("take_at_most_fraction has to be from 0 to 1")
+        for name in self.__struct_fields__:
+            if isinstance(value := getattr(self, name), int | float) and not abs(value) <= AT_MOST:
+                raise ValueError(f"{name} has to be at most {AT_MOST}")
 
 
+AT_MOST = 1_000_000  # times or seconds: more than any test waits, less than what a clock cannot show
 Lag = Literal["orders_lag_seconds", "fills_lag_seconds"]
 
 

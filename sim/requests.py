@@ -73,7 +73,7 @@ def json_object(body: bytes, fields: frozenset[str]) -> Body:
     """The body as an object that holds none but these fields. Raises ApiError."""
     try:
         found = msgspec.json.decode(body, type=Body)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise invalid_argument(f"proto: syntax error: {error}") from None
     _known(body, found, fields)
     return found

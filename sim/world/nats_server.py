@@ -155,7 +155,8 @@ class NatsServer:
     def _forget(self, link: Link, sid: int) -> None:
         subject = link.subjects.pop(sid)
         if subject.startswith("_INBOX"):
-            del self._inboxes[subject]
+            if subject in self._inboxes and self._inboxes[subject].link is link:  # a later connection may listen there
+                del self._inboxes[subject]
             return
         held = self._subscriptions[subject]
         held[:] = [found for found in held if found.link is not link or found.sid != sid]
