@@ -2,9 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PROFILE ?= dev
+# Tests with real processes that run side by side; each may start all of them.
+STACKS ?= 2
 REASON ?=
+MINUTES ?= 60
+SEED ?= 1
 
-.PHONY: install run test matrix bench status restart halt resume clean
+.PHONY: install run test matrix chaos bench status restart halt resume clean
 
 install: .venv/.installed
 
@@ -35,12 +39,17 @@ test: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist worksteal -m "not integration and not extras"
+	$(BIN)/pytest -n $(STACKS) --dist loadgroup --no-loadscope-reorder -m "integration and not extras"
 
 # Every fault of the venue and of our own processes against a market and a limit order, as a table; about 3 minutes.
 # ROWS='"kill -9" 429' runs those whose names hold one of the words.
 matrix: install
 	@$(BIN)/python -m tests.integration.matrix $(ROWS)
+
+# An hour of kill -9, pauses, partitions and faults of the venue from a seed, on real processes under load; then the books.
+chaos: install
+	@$(BIN)/python -m tests.chaos --minutes $(MINUTES) --seed $(SEED)
 
 # Restart times over the length of the ledger; about 15 minutes and 3 GB of temporary disk.
 bench: install

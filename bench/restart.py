@@ -107,7 +107,7 @@ class Ledger:
 
     def snapshots(self) -> dict[str, bytes]:
         return {
-            name: msgspec.json.encode(Snapshot(self.sequence, msgspec.Raw(core.dump()), datetime.now(UTC)))
+            name: Snapshot(self.sequence, msgspec.Raw(core.dump()), datetime.now(UTC)).sealed()
             for name, core in self.cores.items()
         }
 

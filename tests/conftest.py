@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from cli import plan
 from cli.nats_server import find_nats_server, provision_server, write_config
 from libs.common.clock import SystemClock
 from libs.common.nats_bus import NatsBus, connect
 from libs.common.settings import Settings
+from tests.ports import free_port, free_ports
+
+plan.free_ports = free_ports  # for every stack that a test starts
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of real processes the longest first, so that the last to end is a short one; their timeouts tell. Who shares a
+    stack stays on one worker (`--dist loadgroup`)."""
+    items.sort(key=lambda item: -_patience(item))  # stable
+    for item in items:
+        if "desk" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+
+
+def _patience(item: pytest.Item) -> float:
+    """Seconds that a test with real processes may take; 0 of all others."""
+    if item.get_closest_marker("integration") is None:
+        return 0.0
+    given = item.get_closest_marker("timeout")
+    return float(given.args[0]) if given else 1.0
 
 
 class NatsServer:

@@ -44,6 +44,10 @@ class Stop(PerpsError):
 
     exit_code = 1
 
+    def __str__(self) -> str:
+        """In one line whatever it quotes: a setting or a file may hold any text."""
+        return " ".join(super().__str__().splitlines())
+
 
 class BadConfig(Stop):
     exit_code = 2

@@ -9,9 +9,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
+from enum import Enum
+from functools import cache
 from hashlib import blake2b
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin
 
-from msgspec import Struct, field
+from msgspec import DecodeError, Struct, field, json
+from msgspec.structs import fields
 
 from libs.common.parts import AdjustmentRequest as AdjustmentRequest
 from libs.common.parts import ApprovedOrder as ApprovedOrder
@@ -42,6 +47,10 @@ from libs.common.words import Trading as Trading
 
 DIGITS_MAX = 100  # before and after the point: more than all sums of years need
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+HARMLESS = (str, bytes, int, float, Enum, NoneType)  # bool is an int
+CONTAINERS = (tuple, list, dict, UnionType, Union)
+
+T = TypeVar("T")
 
 
 def derive_id(*parts: object) -> str:
@@ -66,6 +75,21 @@ def _mark_of(raw: str) -> str:
     return derive_id("made by perps-bot", raw)[:8]
 
 
+@cache
+def figures_of(kind: type[Struct]) -> tuple[str, ...]:
+    """Fields that may hold a Decimal or a datetime, deep inside or as they are: looking at all others takes longer than
+    reading the message."""
+    return tuple(found.name for found in fields(kind) if not _harmless(found.type))
+
+
+def _harmless(declared: Any) -> bool:
+    """Whether nothing of this type, and no part of it, can be a number of that kind or a time. What is not known is not
+    harmless."""
+    if isinstance(declared, type) and not get_args(declared):
+        return issubclass(declared, HARMLESS)
+    return get_origin(declared) in CONTAINERS and all(_harmless(part) for part in get_args(declared) if part is not ...)
+
+
 def sound(value: object) -> bool:
     """False if a Decimal in it is not finite (JSON strings may say NaN) or no amount of this world, or a time has no
     zone. A number like 1E+20000000 is a few bytes here and megabytes in a sentence about it."""
@@ -77,12 +101,24 @@ def sound(value: object) -> bool:
         case datetime():
             return value.tzinfo is not None
         case Struct():
-            return all(sound(getattr(value, name)) for name in value.__struct_fields__)
+            return all([sound(getattr(value, name)) for name in figures_of(type(value))])
         case dict():
             return all(map(sound, value.values()))
         case tuple() | list():
             return all(map(sound, value))
     return True
+
+
+def read(data: bytes, kind: type[T]) -> T:
+    """What these bytes of ours hold. Raises msgspec.DecodeError for everything else: bytes that are no text, nesting
+    without end, a number that is none, a time without a zone."""
+    try:
+        found = json.decode(data, type=kind)
+    except (UnicodeDecodeError, RecursionError) as error:  # msgspec lets these through as they are
+        raise DecodeError(str(error)) from None
+    if not sound(found):
+        raise DecodeError("a number that is none, or a time without a zone")
+    return found
 
 
 class Message(Struct, frozen=True, kw_only=True):

@@ -67,14 +67,16 @@ async def connect(
     clock: Clock,
     failed: Callable[[BaseException], None],
     patience_seconds: float = 15,
+    client: Callable[[], Client] = Client,
 ) -> NatsBus:
     """Connect as `identity`, waiting for a server. `failed` is called once the connection is gone for good.
+    `client` makes what speaks to the server; the simulation has its own.
 
     Raises BusDown with one line when no server answers or the credential is refused.
     """
     bus = NatsBus(identity, clock, failed)
     try:
-        bus.nc = Client()
+        bus.nc = client()
         await asyncio.wait_for(
             bus.nc.connect(
                 servers,
@@ -387,8 +389,8 @@ class NatsBus:
     async def serve(self, command: str, handler: Callable[[m.Command], Awaitable[m.Reply]]) -> None:
         async def answer(request: Request) -> None:
             try:
-                reply = await handler(msgspec.json.decode(request.data or b"{}", type=m.Command))
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                reply = await handler(m.read(request.data or b"{}", m.Command))
+            except msgspec.DecodeError as error:
                 self.undecodable(request.subject, error)
                 reply = m.Reply(ok=False, detail=f"not a command: {error}")
             await request.respond(msgspec.json.encode(reply))
@@ -405,8 +407,8 @@ class NatsBus:
             msg = await self.nc.request(
                 control_subject(service, command), msgspec.json.encode(body), timeout=timeout_seconds
             )
-            return msgspec.json.decode(msg.data, type=m.Reply)
-        except (TimeoutError, nats.errors.Error, msgspec.DecodeError, UnicodeDecodeError) as error:
+            return m.read(msg.data, m.Reply)
+        except (TimeoutError, nats.errors.Error, msgspec.DecodeError) as error:
             raise BusDown(f"{service} does not answer {command}: {error or 'timeout'}") from None
 
     def _spawn(self, work: Any) -> None:

@@ -5,8 +5,6 @@ Runs under an identity of its own at every start; what exists is brought to the 
 
 from __future__ import annotations
 
-import uuid
-
 import msgspec
 from nats.errors import Error
 from nats.js import JetStreamContext
@@ -98,8 +96,11 @@ def _bucket(name: str, history: int = 1, **more: object) -> StreamConfig:
     ).evolve(**more)
 
 
-async def provision(bus: NatsBus, clock: Clock) -> None:
-    """Bring the bus to the state that the services expect. Raises BusDown with one line when it refuses."""
+async def provision(bus: NatsBus, clock: Clock, installation_id: str) -> None:
+    """Bring the bus to the state that the services expect. Raises BusDown with one line when it refuses.
+
+    `installation_id` names a new installation; one that is there keeps its own.
+    """
     try:
         for config in streams():
             await _ensure_stream(bus.js, config)
@@ -117,7 +118,7 @@ async def provision(bus: NatsBus, clock: Clock) -> None:
                 )
     except Error as error:
         raise BusDown(f"the bus cannot be provisioned: {error}") from None
-    await _install(bus, clock)
+    await _install(bus, clock, installation_id)
 
 
 async def _ensure_stream(js: JetStreamContext, config: StreamConfig) -> None:
@@ -127,7 +128,7 @@ async def _ensure_stream(js: JetStreamContext, config: StreamConfig) -> None:
         await js.update_stream(config)
 
 
-async def _install(bus: NatsBus, clock: Clock) -> None:
+async def _install(bus: NatsBus, clock: Clock, installation_id: str) -> None:
     """Make the installation once: first the trading state, then the id. A trading state that is missing later on,
     when the id is there, was lost, and the services treat it as halted."""
     if await bus.load(STATE_BUCKET, INSTALLATION_KEY) is not None:
@@ -136,7 +137,7 @@ async def _install(bus: NatsBus, clock: Clock) -> None:
     first = TradingState(
         id="trading-first", at=now, state=Trading.ACTIVE, reason="installation", who="provisioner", since=now
     )
-    made = Installation(id=uuid.uuid4().hex, at=now)
+    made = Installation(id=installation_id, at=now)
     for key, message in ((TRADING_KEY, first), (INSTALLATION_KEY, made)):
         try:
             await bus.store(STATE_BUCKET, key, msgspec.json.encode(message), 0)

@@ -152,7 +152,7 @@ class Settings(Struct, frozen=True):
         """Raises BadConfig with one line that names the section and the key."""
         try:
             return msgspec.convert(self.tables.get(name, {}), kind, strict=False)
-        except (msgspec.ValidationError, ValueError) as error:
+        except (ValueError, OverflowError) as error:
             raise BadConfig(f"profile {self.profile}, [{name}]: {error}") from None
 
     @property
@@ -194,9 +194,12 @@ class Settings(Struct, frozen=True):
                 raise BadConfig(f"profile {self.profile}, [venue]: rest_url, ws_url and user_ws_url are needed")
             return given
         for name in given.__struct_fields__:
-            host = urlsplit(getattr(given, name)).hostname or ""
+            place = f"profile {self.profile}, [venue]: {name}"
+            try:
+                host = urlsplit(getattr(given, name)).hostname or ""
+            except ValueError as error:
+                raise BadConfig(f"{place} is no address: {error}") from None
             if f".{host}".endswith(f".{REAL_VENUE}"):
-                place = f"profile {self.profile}, [venue]: {name}"
                 raise BadConfig(f"{place} is the real venue's, while [market] simulated = true")
         return Venue(
             rest_url=given.rest_url or f"http://{self.sim_url}",
@@ -260,7 +263,7 @@ def _read(profile: str, folder: Path) -> dict[str, dict[str, Any]]:
         raise BadConfig(f"unknown profile {profile!r}: there are {known or 'none'} in {folder}") from None
     except OSError as error:
         raise BadConfig(f"{path} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: no TOML, no UTF-8, a number of thousands of digits
         raise BadConfig(f"{path} is not valid TOML: {error}") from None
     if unknown := [name for name in tables if name not in (*SECTIONS, "profile")]:
         raise BadConfig(f"{path}: unknown section [{unknown[0]}]; there are profile, {', '.join(SECTIONS)}")

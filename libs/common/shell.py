@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 import os
 from collections import deque
@@ -58,11 +59,28 @@ class Core(Protocol):
 
 
 class Snapshot(Struct, frozen=True):
-    """State, the ledger sequence up to which it holds, and the wall time at which it was kept."""
+    """State, the ledger sequence up to which it holds, and the wall time at which it was kept. `digest` is of all of
+    it: a damaged digit would else be another position, or leave out a part of the ledger."""
 
     sequence: int
     state: msgspec.Raw
     saved_at: datetime | None = None
+    digest: str = ""
+
+    def sealed(self) -> bytes:
+        """As it is stored."""
+        return msgspec.json.encode(msgspec.structs.replace(self, digest=self._seal()))
+
+    @classmethod
+    def read(cls, raw: bytes) -> Snapshot:
+        """Raises msgspec.DecodeError for what has not been sealed just so."""
+        found = m.read(raw, cls)
+        if found.digest != found._seal():
+            raise msgspec.DecodeError("its digest is not that of what it holds")
+        return found
+
+    def _seal(self) -> str:
+        return m.derive_id(self.sequence, self.saved_at, hashlib.blake2b(self.state).hexdigest())
 
 
 class Life(Struct, frozen=True):
@@ -219,7 +237,7 @@ class Shell:
     async def _begin_life(self) -> None:
         entry = await self.bus.load(SNAPSHOT_BUCKET, f"{self.service}-life")
         try:
-            before = msgspec.json.decode(entry.value, type=Life) if entry else Life()
+            before = m.read(entry.value, Life) if entry else Life()
         except msgspec.DecodeError:
             before = Life()  # figures only
         crashes = before.crashes + (0 if before.clean else 1)
@@ -233,13 +251,13 @@ class Shell:
             raise Stop("the bus holds no installation: provision it first (perps-bot run does)")
         opening = await self.bus.load(STATE_BUCKET, OPENING_KEY)
         try:
-            self._feed(msgspec.json.decode(opening.value if opening else made.value, type=m.Installation))
+            self._feed(m.read(opening.value if opening else made.value, m.Installation))
         except msgspec.DecodeError as error:
             raise Stop(f"the installation kept on the bus is unreadable: {error}") from None
 
     def _restore(self, raw: bytes) -> None:
         try:
-            snapshot = msgspec.json.decode(raw, type=Snapshot)
+            snapshot = Snapshot.read(raw)
             self.core.restore(bytes(snapshot.state))
             self._applied = snapshot.sequence
             self._kept_since = snapshot.saved_at and snapshot.saved_at - KEPT_MARGIN
@@ -303,11 +321,11 @@ class Shell:
         self._count(message)
         if not isinstance(message, m.Tick):
             self._cycle_seconds = self.clock.monotonic() - began
-            self.metrics.handling.labels(type(message).__name__).observe(self._cycle_seconds)
+            self.metrics.handling[type(message)].observe(self._cycle_seconds)
         return outputs
 
     def _count(self, message: m.Message) -> None:
-        self.metrics.messages_in.labels(type(message).__name__).inc()
+        self.metrics.messages_in[type(message)].inc()
         if not isinstance(message, m.Tick):
             self._last_input_at = self.clock.wall()
             self.metrics.last_input.set(self._last_input_at.timestamp())
@@ -340,7 +358,7 @@ class Shell:
         else:
             await self.bus.publish(output)
         self._last_output_at = self.clock.wall()
-        self.metrics.messages_out.labels(type(output).__name__).inc()
+        self.metrics.messages_out[type(output)].inc()
         if route.kept is Kept.LEDGER:
             # Stored, so it is a fact: only now may the core act on it.
             await self._effects(self._feed(output), output)
@@ -421,7 +439,7 @@ class Shell:
     async def _save_snapshot(self) -> None:
         state = self.core.dump()
         if state and state != self._saved and self.bus.connected:
-            raw = msgspec.json.encode(Snapshot(self._applied, msgspec.Raw(state), self.clock.wall()))
+            raw = Snapshot(self._applied, msgspec.Raw(state), self.clock.wall()).sealed()
             await self.bus.store(SNAPSHOT_BUCKET, self.service, raw, None)
             self._saved, self._saved_applied, self._saved_ticks = state, self._applied, self._ticks
 
@@ -434,10 +452,8 @@ def trading_state(entry: Entry | None, now: datetime) -> m.TradingState:
     reason = "the stored trading state is gone"
     if entry is not None:
         reason = "the stored trading state is unreadable"
-        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
-            state = msgspec.json.decode(entry.value, type=m.TradingState)
-            if m.sound(state):
-                return msgspec.structs.replace(state, revision=entry.revision)
+        with contextlib.suppress(msgspec.DecodeError):
+            return msgspec.structs.replace(m.read(entry.value, m.TradingState), revision=entry.revision)
     return m.TradingState(
         id="trading-lost",
         at=now,

@@ -55,6 +55,7 @@ ROUTES = (
     Route(m.Audit, "perps.audit.{command}", Kept.AUDIT),
 )
 BY_TYPE = {route.type: route for route in ROUTES}
+TEMPLATES = {route.type: route.subject.replace("{", "{0.") for route in ROUTES}
 BY_PREFIX = {tuple(route.subject.split(".")[:2]): route for route in ROUTES}
 
 STATE_BUCKET = "PERPS_STATE"  # trading state, installation; history kept
@@ -67,7 +68,7 @@ OPENING_KEY = "opening"
 
 def subject_of(message: m.Message) -> str:
     """The subject that this message is published on. KeyError for a type that never crosses the bus."""
-    return BY_TYPE[type(message)].subject.format_map(_Fields(message))
+    return TEMPLATES[type(message)].format(message)
 
 
 def type_of(subject: str) -> type[m.Message] | None:
@@ -86,21 +87,7 @@ def decode(subject: str, data: bytes) -> m.Message:
     kind = type_of(subject)
     if kind is None:
         raise msgspec.DecodeError(f"no message belongs to {subject}")
-    try:
-        message = msgspec.json.decode(data, type=kind)
-    except UnicodeDecodeError as error:  # msgspec lets this one through as it is
-        raise msgspec.DecodeError(str(error)) from None
+    message = m.read(data, kind)
     if subject_of(message) != subject:
         raise msgspec.DecodeError(f"the message names {subject_of(message)}, it came on {subject}")
-    if not m.sound(message):
-        raise msgspec.DecodeError(f"a number that is none, or a time without a zone, on {subject}")
     return message
-
-
-class _Fields(dict[str, str]):
-    def __init__(self, message: m.Message) -> None:
-        super().__init__()
-        self._message = message
-
-    def __missing__(self, name: str) -> str:
-        return str(getattr(self._message, name))

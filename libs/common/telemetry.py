@@ -8,11 +8,13 @@ import logging
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
@@ -23,6 +25,7 @@ PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "tas
 SECRET_WORDS = ("key", "secret", "token", "seed", "password", "jwt", "authorization")
 # 100 us to 10 s: a bus hop, a venue answer, a hang.
 LATENCY = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+M = TypeVar("M", bound=MetricWrapperBase)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -68,10 +71,11 @@ class ServiceMetrics:
         PlatformCollector(registry=self.registry)
         self.prefix = f"perps_{service}"
         Info(f"{self.prefix}_build", "Version of the running code.", registry=self.registry).info({"version": VERSION})
-        self.messages_in = self.counter("messages_in", "Messages handled, by type.", "type")
-        self.messages_out = self.counter("messages_out", "Messages published, by type.", "type")
+        self.messages_in = ByType(self.counter("messages_in", "Messages handled, by type.", "type"))
+        self.messages_out = ByType(self.counter("messages_out", "Messages published, by type.", "type"))
         self.errors = self.counter("errors", "Errors, by kind.", "kind")
-        self.handling = self.histogram("handling_seconds", "Time from taking a message to its last effect.", "type")
+        handling = self.histogram("handling_seconds", "Time from taking a message to its last effect.", "type")
+        self.handling = ByType(handling)
         self.ready = self.gauge("ready", "1 when the service is able to do its work.")
         self.restarts = self.gauge("restarts", "Starts of this service since installation, less one.")
         self.ledger_sequence = self.gauge("ledger_sequence", "Last ledger sequence handled.")
@@ -91,6 +95,19 @@ class ServiceMetrics:
 
     def histogram(self, name: str, text: str, *labels: str) -> Histogram:
         return Histogram(f"{self.prefix}_{name}", text, labels, registry=self.registry, buckets=LATENCY)
+
+
+class ByType(dict[type, M]):
+    """The children of a metric whose one label is the name of a type. The client library's own way to a child costs
+    more than counting with it."""
+
+    def __init__(self, metric: M) -> None:
+        super().__init__()
+        self._metric = metric
+
+    def __missing__(self, kind: type) -> M:
+        child = self[kind] = self._metric.labels(kind.__name__)
+        return child
 
 
 class _BusCollector:

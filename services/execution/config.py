@@ -23,6 +23,8 @@ class ExecutionConfig(Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if unknown := [name for name in self.__struct_fields__[2:] if not isfinite(getattr(self, name))]:
             raise ValueError(f"{unknown[0]} must be a finite number")
+        if not 0 < self.port < 65536:
+            raise ValueError(f"port must be between 1 and 65535, it is {self.port}")
         if not 5 <= self.jwt_seconds <= 120:
             raise ValueError("jwt_seconds must be from 5 to 120: the venue takes no longer-lived token")
         if self.reconcile_seconds < 1:

@@ -106,7 +106,7 @@ def sane(value: object) -> bool:
         case Decimal():
             return not value or abs(value.adjusted()) <= DIGITS_MAX
         case Struct():
-            return sane(msgspec.structs.astuple(value))
+            return all([sane(getattr(value, name)) for name in m.figures_of(type(value))])
         case dict():
             return all(map(sane, value.values()))
         case tuple():

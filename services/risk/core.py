@@ -21,7 +21,7 @@ from services.risk.knowledge import Knowledge
 from services.risk.operator import OrderAsked, fault, signal_of
 from services.risk.rules import evaluate
 from services.risk.sizing import Context
-from services.risk.state import State
+from services.risk.state import Standing, State
 
 FIGURES_TICKS = 4
 ANSWERED_BEFORE = "answered_before"
@@ -97,33 +97,34 @@ class RiskCore:
         state, known, trading = self.state, self.known, self.switch.effective
         holdings, flatten = sorted(state.books.holdings.items()), self.flatten
         with localcontext(EXACT):
-            worth, limit = state.books.worth(known.prices), state.daily_loss_limit(self.config, known)
+            standing = state.standing(known)
+            worth, limit = standing.worth, standing.daily_loss_limit(self.config)
             return m.RiskFigures(
                 id=f"risk-{now.isoformat()}",
                 at=now,
                 daily_loss_limit=self.config.daily_loss_limit if limit is None else limit,
                 daily_loss=worth.daily_loss if worth else None,
-                equity=state.equity(known),
+                equity=standing.equity,
                 exposure=worth.exposure if worth else None,
                 reserved=state.reserved(),
                 realized_pnl=sum((holding.realized for _, holding in holdings), ZERO),
                 fees=sum((holding.fees for _, holding in holdings), ZERO),
                 unrealized_pnl=worth.unrealized if worth else None,
                 positions={p: holding.position(known.marks.get(p), known.rules.get(p)) for p, holding in holdings},
-                books=state.balances(known),
+                books=standing.balances,
                 drift=state.drift,
                 trading=m.Trading.HALTED if trading is None else trading,  # not known acts as halted
                 ledger_sequence=state.ledger_sequence,
-                equity_day_start=state.equity_day_start(known),
+                equity_day_start=standing.equity_day_start,
                 equity_peak=state.watch.peak_equity,
-                guards=self.guards(now),
+                guards=self.guards(now, standing),
                 degraded={product_id: found.reason for product_id, found in sorted(state.watch.degraded.items())},
                 closing=f.closing(flatten, state, known) if flatten else None,
             )
 
-    def guards(self, now: datetime) -> dict[m.Guard, m.GuardFigure]:
+    def guards(self, now: datetime, standing: Standing) -> dict[m.Guard, m.GuardFigure]:
         """What each guard measures and says."""
-        return g.figures(self.config, self.state, self.known, now)
+        return g.figures(self.config, self.state, self.known, now, standing)
 
     @property
     def flatten(self) -> str:
@@ -269,7 +270,7 @@ class RiskCore:
 
     def _command(self, command: t.OperatorCommand, now: datetime) -> list[m.Message]:
         current = self.switch.current
-        figures = self.guards(now)
+        figures = self.guards(now, self.state.standing(self.known))
         refusal = self.switch.refusal(command, figures)
         if refusal or current is None:
             return self._answer(command, False, refusal)
@@ -322,11 +323,11 @@ class RiskCore:
 
     def _guards(self, now: datetime) -> list[m.Message]:
         """What they say is told when it changes."""
-        watch, equity = self.state.watch, self.state.equity(self.known)
+        watch, standing = self.state.watch, self.state.standing(self.known)
         watch.look(self.known, now, self.config.guards)
-        if equity is not None:
-            watch.on_equity(equity)
-        figures = self.guards(now)
+        if standing.equity is not None:
+            watch.on_equity(standing.equity)
+        figures = self.guards(now, standing)
         outputs: list[m.Message] = []
         if self.switch.pending is None and (proposed := self._step_in(figures, now)):
             outputs.append(proposed)

@@ -21,7 +21,7 @@ from services.risk.config import ERRORS_MAX, Guards, RiskConfig, Steps, Volatili
 from services.risk.knowledge import Knowledge
 
 if TYPE_CHECKING:
-    from services.risk.state import State
+    from services.risk.state import Standing, State
 
 # They count from the operator's last look, so a resume ends them: none of them would fall again by waiting alone.
 REBASED = frozenset({Guard.DRAWDOWN, Guard.ORDER_ERRORS, Guard.REJECTIONS})
@@ -259,9 +259,10 @@ MEASURES: dict[Guard, Callable[[Scene], Measure]] = {
 # -- what follows from it
 
 
-def measures(config: RiskConfig, state: State, known: Knowledge, now: datetime) -> dict[Guard, Measure]:
-    worth, equity, limit = state.books.worth(known.prices), state.equity(known), state.daily_loss_limit(config, known)
-    scene = Scene(config, state, known, now, worth, equity, limit)
+def measures(
+    config: RiskConfig, state: State, known: Knowledge, now: datetime, standing: Standing
+) -> dict[Guard, Measure]:
+    scene = Scene(config, state, known, now, standing.worth, standing.equity, standing.daily_loss_limit(config))
     return {guard: measure(scene) for guard, measure in MEASURES.items()}
 
 
@@ -275,10 +276,12 @@ def level(measure: Measure, steps: Steps) -> GuardLevel:
     return max(_reached(measure.value, steps), measure.at_least, key=SEVERITY.index)
 
 
-def figures(config: RiskConfig, state: State, known: Knowledge, now: datetime) -> dict[Guard, GuardFigure]:
+def figures(
+    config: RiskConfig, state: State, known: Knowledge, now: datetime, standing: Standing
+) -> dict[Guard, GuardFigure]:
     """Every guard, in the order of the table."""
     found = {}
-    for guard, measure in measures(config, state, known, now).items():
+    for guard, measure in measures(config, state, known, now, standing).items():
         steps = steps_of(config, guard)
         found[guard] = GuardFigure(
             level=level(measure, steps),
@@ -294,8 +297,14 @@ def figures(config: RiskConfig, state: State, known: Knowledge, now: datetime) -
 def _reached(value: Decimal | None, steps: Steps) -> GuardLevel:
     if value is None:
         return GuardLevel.UNKNOWN
-    ladder = ((steps.halt, GuardLevel.HALT), (steps.reduce, GuardLevel.REDUCE), (steps.warn, GuardLevel.WARNING))
-    return next((name for step, name in ladder if step is not None and value >= step), GuardLevel.OK)
+    for step, name in (
+        (steps.halt, GuardLevel.HALT),
+        (steps.reduce, GuardLevel.REDUCE),
+        (steps.warn, GuardLevel.WARNING),
+    ):
+        if step is not None and value >= step:
+            return name
+    return GuardLevel.OK
 
 
 def realized(samples: list[tuple[datetime, Decimal]], config: Volatility) -> float | None:

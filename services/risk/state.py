@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import NamedTuple
 
 from msgspec import Struct, field
 
@@ -20,7 +21,7 @@ from libs.common.messages import (
     Side,
     Verdict,
 )
-from services.risk.books import ZERO, Books, currencies, share
+from services.risk.books import ZERO, Books, Worth, currencies, share
 from services.risk.config import PERCENT, RiskConfig
 from services.risk.guards import Watch
 from services.risk.knowledge import Knowledge
@@ -139,6 +140,28 @@ class Closing(Struct):
     sold: Decimal = ZERO
     at: datetime = EPOCH  # of the last answer or end
     detail: str = ""  # why the last attempt sold nothing, or not all
+
+
+class Standing(NamedTuple):
+    """What all of it comes to at the marks: reckoned once for all who ask about one moment. None where not known."""
+
+    worth: Worth | None
+    balances: dict[str, Decimal]  # what we hold per currency
+    equity: Decimal | None  # cash in the quote currency and our positions
+
+    @property
+    def equity_day_start(self) -> Decimal | None:
+        """Equity at 00:00 UTC at the prices of then, with what was paid in or out since."""
+        return None if self.worth is None or self.equity is None else self.equity - self.worth.day_result
+
+    def daily_loss_limit(self, config: RiskConfig) -> Decimal | None:
+        """Quote currency; None where the percentage cannot be told. With nothing at the start of the day the amount
+        alone is the limit."""
+        start = self.equity_day_start
+        if start is None:
+            return None
+        share_of_start = start * config.daily_loss_percent_max / PERCENT
+        return min(config.daily_loss_limit, share_of_start) if start > 0 else config.daily_loss_limit
 
 
 class State(Struct, forbid_unknown_fields=True):
@@ -266,19 +289,13 @@ class State(Struct, forbid_unknown_fields=True):
 
     def equity(self, known: Knowledge) -> Decimal | None:
         """Cash in the quote currency and our positions at the marks; what was there before us is not ours."""
-        worth, cash = self.books.worth(known.prices), self.balances(known).get(known.quote_currency)
-        return None if worth is None or cash is None else cash + worth.value
-
-    def equity_day_start(self, known: Knowledge) -> Decimal | None:
-        """Equity at 00:00 UTC at the prices of then, with what was paid in or out since."""
-        worth, equity = self.books.worth(known.prices), self.equity(known)
-        return None if worth is None or equity is None else equity - worth.day_result
+        return self.standing(known).equity
 
     def daily_loss_limit(self, config: RiskConfig, known: Knowledge) -> Decimal | None:
-        """Quote currency; None where the percentage cannot be told. With nothing at the start of the day the amount
-        alone is the limit."""
-        start = self.equity_day_start(known)
-        if start is None:
-            return None
-        share_of_start = start * config.daily_loss_percent_max / PERCENT
-        return min(config.daily_loss_limit, share_of_start) if start > 0 else config.daily_loss_limit
+        return self.standing(known).daily_loss_limit(config)
+
+    def standing(self, known: Knowledge) -> Standing:
+        worth, balances = self.books.worth(known.prices), self.balances(known)
+        cash = balances.get(known.quote_currency)
+        equity = None if worth is None or cash is None else cash + worth.value
+        return Standing(worth, balances, equity)

@@ -12,7 +12,9 @@ feed, repetitions, later readings of the account (it is read after the end of ev
 later comparisons with the venue (nobody else trades there), the user channel (every order here is immediate, and is
 asked about as soon as it is taken). A question that would wait for wall time is put again after the next tick.
 
-A replay through the processes stamps what it hears by the number of the frame, up to a microsecond later than the tick.
+Two things differ from a replay through the processes. That stamps what it hears by the number of the frame, up to a
+microsecond later than the tick. And side by side on a busy machine, the signal may overtake that mark on the way to
+risk: a check is then made with the mid of the tick before.
 """
 
 from __future__ import annotations

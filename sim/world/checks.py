@@ -34,7 +34,7 @@ LIVENESS, DEFECT = "everything settles", "no process ends by a defect"
 HALT_GRACE_SECONDS = 0.3
 HALT_GRACE_DISTURBED_SECONDS = 4.5
 FRAME_GRACE_SECONDS = 2.5
-LOSS_GRACE_SECONDS = 15.0
+DRIFT_GRACE_SECONDS = 60.0
 PRICE_TOLERANCE = Decimal("0.03")  # prices move between a decision and its durable message
 ROUNDING = Decimal("1E-8")
 STRICTNESS = (m.Trading.ACTIVE, m.Trading.REDUCING, m.Trading.HALTED)
@@ -56,9 +56,11 @@ class Surroundings(Struct):
     wall: datetime = m.EPOCH  # the true time
     frame_at: float = 0.0  # when a frame of the venue last reached marketdata
     disturbed_until: float = 0.0  # the bus or the processes were tampered with up to then
+    venue_until: float = 0.0  # the venue, or the way to it, was tampered with up to then
     clocks_until: float = 0.0  # wall clocks differed up to then
     resume_asked: float = -1.0  # an operator's resume was last under way then
     execution_clock: timedelta = timedelta()  # by how much the acting execution's wall clock is ahead
+    by_hand_since: float | None = None  # when money was first moved by hand that nobody has classified
 
 
 class Checks:
@@ -69,8 +71,6 @@ class Checks:
         self._config = config
         self._attempts: dict[tuple[str, str, str], dict[int, str]] = {}  # signal ids of exits by their attempt
         self._approvals: list[datetime] = []
-        self._midnight_changes: dict[str, Decimal] | None = None
-        self._losing_since: float | None = None
 
     def fail(self, rule: int | str, what: str) -> None:
         name = f"rule {rule}, {RULES[rule]}" if isinstance(rule, int) else rule
@@ -112,6 +112,13 @@ class Checks:
             self._reduces(verdict, approved)
         if approved.side is m.Side.BUY:
             self._within_limits(verdict, approved)
+            self._explained(verdict)
+
+    def _explained(self, verdict: m.Verdict) -> None:
+        """A change of the account that nobody has explained means reduce-only, once it can be seen."""
+        since, around = self.around.by_hand_since, self.around
+        seen = since is not None and around.now - since > DRIFT_GRACE_SECONDS and around.now > around.disturbed_until
+        self.require(not seen, 3, f"{verdict.id} was approved with money moved by hand that nobody explained")
 
     def _state_allows(self, verdict: m.Verdict, approved: m.ApprovedOrder) -> None:
         state = self._revision(verdict.trading_revision)
@@ -157,13 +164,13 @@ class Checks:
         for order in self.facts.open_orders():
             if order.verdict is not None and order.approved is not None and order.approved.side is m.Side.BUY:
                 if not (verdict.edits and order.approved.client_order_id == approved.client_order_id):
-                    reserved[order.verdict.product_id] = reserved.get(order.verdict.product_id, ZERO) + left_of(order)
+                    reserved[order.verdict.product_id] = reserved.get(order.verdict.product_id, ZERO) + order.left
         one = (held.get(product, ZERO) + reserved[product]) * (1 - PRICE_TOLERANCE)
         all_of_them = (sum(held.values(), ZERO) + sum(reserved.values(), ZERO)) * (1 - PRICE_TOLERANCE)
         limit = config.position_limit(product)
         self.require(one <= limit, 10, f"{verdict.id} takes {product} to {one:.2f}, of {limit}")
         self.require(all_of_them <= config.exposure_max, 10, f"{verdict.id} takes exposure to {all_of_them:.2f}")
-        loss = self.least_loss()
+        loss = self.facts.least_loss()
         if loss is not None:
             why = f"{verdict.id} opens a position at a daily loss of {loss:.2f}"
             self.require(loss * (1 - PRICE_TOLERANCE) < config.daily_loss_limit, 7, why)
@@ -184,6 +191,8 @@ class Checks:
         self.require(
             event.revision == len(order.events) + 1, 9, f"{key}: step {event.revision} follows {len(order.events)}"
         )
+        if event.edit_id and event.status is not m.OrderStatus.PENDING_UPDATE:
+            self._edit_ended(event, order)
         if event.status not in m.TERMINAL:
             return
         at_venue = list(order.venue.values())
@@ -194,6 +203,13 @@ class Checks:
             self.require(
                 filled == event.filled_qty, 2, f"{key} ends with {event.filled_qty}, the venue filled {filled}"
             )
+
+    def _edit_ended(self, event: m.OrderEvent, order: OrderFacts) -> None:
+        """The order is what the venue has of it, taken or refused."""
+        for known in order.venue.values():
+            told, true = (event.order.quantity, event.order.limit_price), (known.base_size, known.limit_price)
+            why = f"{event.client_order_id} is {told} after its edit ({event.reason}), at the venue {true}"
+            self.require(told == true or known.ended, 2, why)
 
     def _fill(self, fill: m.Fill) -> None:
         made = self.facts.venue_fills.get(fill.id)
@@ -226,6 +242,17 @@ class Checks:
         why = f"{state.state} was announced as revision {state.revision}, stored is {stored.get(state.revision)}"
         self.require(stored.get(state.revision) is state.state, 4, why)
 
+    def on_answered(self, command: str) -> None:
+        """An operator was told that a command is done."""
+        wanted = {"halt": m.Trading.HALTED, "reduce-only": m.Trading.REDUCING, "flatten": m.Trading.REDUCING}.get(
+            command
+        )
+        state = self.facts.trading[-1][1] if self.facts.trading else None
+        if wanted is None or state is None or self.around.resume_asked >= 0:
+            return
+        strict = STRICTNESS.index(state.state) >= STRICTNESS.index(wanted)
+        self.require(strict, 4, f"{command} was answered as done, while {state.state} is stored")
+
     # -- execution and the venue
 
     def on_sent(self, client_order_id: str, expires_at: datetime | None) -> None:
@@ -245,6 +272,10 @@ class Checks:
         states = self.facts.trading_since(self.around.now - grace)
         allowed = any(state is not None and _allowed(state, order.approved) for state in states)
         self.require(allowed, 4, f"{client_order_id} was sent while trading was {_told(states)}")
+        revision = order.verdict.trading_revision
+        in_force = any(state is not None and state.revision == revision for state in states)
+        why = f"{client_order_id} was approved under revision {revision} and sent under {_told(states)}"
+        self.require(in_force, 4, why)
 
     def on_acted(self, client_order_id: str) -> None:
         self.facts.order(client_order_id).acted += 1
@@ -281,40 +312,6 @@ class Checks:
             bought = totals.get(base, ZERO) - self.facts.opening.get(base, ZERO) - by_hand.get(base, ZERO)
             self.require(bought >= 0, 6, f"{-bought} {base} more were sold than bought")
 
-    # -- what is told
-
-    def on_figures(self, told: m.RiskFigures) -> None:
-        """Every figure equals what the ledger gives at its sequence, or is absent."""
-        facts, sequence = self.facts, told.ledger_sequence
-        changes, held = facts.changes(sequence), facts.held(sequence)
-        for currency, amount in told.books.items():
-            true = facts.opening.get(currency, ZERO) + changes.get(currency, ZERO)
-            self.require(amount == true, 3, f"books of {currency} at {sequence}: {amount}, by the ledger {true}")
-        for product_id, size in held.items():
-            quantity = told.positions[product_id].quantity if product_id in told.positions else ZERO
-            self.require(
-                quantity == size, 3, f"position of {product_id} at {sequence}: {quantity}, by the ledger {size}"
-            )
-        unmarked = [p for p, position in told.positions.items() if position.quantity and position.mark_price is None]
-        if unmarked:
-            known = (told.equity, told.exposure, told.daily_loss, told.unrealized_pnl)
-            self.require(not any(figure is not None for figure in known), 8, f"figures {known} without {unmarked[0]}")
-        elif told.equity is not None:
-            value = sum((p.quantity * (p.mark_price or ZERO) for p in told.positions.values()), ZERO)
-            true = facts.opening.get("USD", ZERO) + changes.get("USD", ZERO) + value
-            self.require(abs(told.equity - true) <= ROUNDING, 8, f"equity {told.equity}, by the ledger {true}")
-        if sequence == facts.last_sequence:
-            self._reservations(told)
-
-    def _reservations(self, told: m.RiskFigures) -> None:
-        """Reserved is what approved buys may still spend; edits are left to the limits."""
-        orders = self.facts.open_orders()
-        if any(order.edits for order in orders):
-            return
-        true = sum((left_of(order) for order in orders if order.approved and order.approved.side is m.Side.BUY), ZERO)
-        why = f"{told.reserved} is reserved at {told.ledger_sequence}, by the ledger {true}"
-        self.require(abs(told.reserved - true) <= ROUNDING, 10, why)
-
     def on_signal(self, signal: m.Signal) -> None:
         """The next attempt of an exit is made only after the one before has come to a durable end."""
         attempts = self._attempts.setdefault((signal.product_id, signal.trigger, str(signal.side)), {})
@@ -326,51 +323,6 @@ class Checks:
             order = self.facts.orders.get(m.client_order_id(before))
             over = verdict is not None and (verdict.order is None or (order is not None and order.terminal))
             self.require(over, 1, f"attempt {signal.attempt} at {signal.trigger}, while the one before is not over")
-
-    # -- time
-
-    def on_midnight(self) -> None:
-        """A UTC day begins: what is lost counts from here."""
-        self._midnight_changes = dict(self.facts.changes(self.facts.last_sequence))
-        self.facts.midnight_prices = {name: mids[-1] for name in self.facts.marks if (mids := self.facts.mids(name))}
-
-    def least_loss(self) -> Decimal | None:
-        """The smallest daily loss that any price of the last seconds makes of the ledger; None without a price."""
-        facts, sequence = self.facts, self.facts.last_sequence
-        start = self._midnight_changes or {}
-        result = facts.changes(sequence).get("USD", ZERO) - start.get("USD", ZERO)
-        for product_id in facts.held(sequence):
-            base, _ = currencies(product_id)
-            size, size_then = facts.changes(sequence).get(base, ZERO), start.get(base, ZERO)
-            mids = facts.mids(product_id)
-            if not mids and (size or size_then):
-                return None
-            then = facts.midnight_prices.get(product_id, ZERO)
-            result += (size * max(mids) if mids else ZERO) - size_then * then
-        return max(ZERO, -result)
-
-    def on_second(self, risk_is_up: bool) -> None:
-        """A loss at the limit must have halted trading within seconds, where risk was able to."""
-        loss, state = self.least_loss(), self.facts.trading[-1][1] if self.facts.trading else None
-        beyond = loss is not None and loss > self._config.daily_loss_limit * (1 + PRICE_TOLERANCE)
-        halted = state is None or state.state is m.Trading.HALTED
-        calm = self.around.now > self.around.disturbed_until and self.around.now > self.around.clocks_until
-        if not beyond or halted or not risk_is_up or not calm:
-            self._losing_since = None
-            return
-        self._losing_since = self.around.now if self._losing_since is None else self._losing_since
-        losing = self.around.now - self._losing_since
-        self.require(losing < LOSS_GRACE_SECONDS, 7, f"a loss of {loss:.2f} for {losing:.0f} s, and trading goes on")
-
-
-def left_of(order: OrderFacts) -> Decimal:
-    """Quote currency that an open buy may still spend, as it was reserved."""
-    verdict, approved = order.verdict, order.approved
-    if verdict is None or approved is None:
-        return ZERO
-    if approved.quote_size is not None:
-        return max(ZERO, verdict.reserved - order.spent)
-    return verdict.reserved * max(ZERO, approved.quantity - order.filled) / approved.quantity
 
 
 def _allowed(state: m.TradingState, order: m.ApprovedOrder) -> bool:

@@ -13,6 +13,7 @@ from sim import orders as venue
 
 ZERO = Decimal(0)
 MARKS_KEPT_SECONDS = 5.0
+PRICES_KEPT_SECONDS = 30.0
 
 
 def currencies(product_id: str) -> tuple[str, str]:
@@ -45,6 +46,32 @@ class OrderFacts(Struct):
         return self.verdict.order if self.verdict else None
 
     @property
+    def versions(self) -> list[tuple[Decimal, Decimal]]:
+        """Reservation and quantity of what the order is, and of what it is to become while an edit is under way."""
+        if self.verdict is None or self.verdict.order is None:
+            return []
+        now = (self.verdict.reserved, self.verdict.order.quantity)
+        for edit in self.edits:
+            assert edit.order is not None, "only approved edits are kept"
+            ends = [
+                e for e in self.events if e.edit_id == edit.signal_id and e.status is not m.OrderStatus.PENDING_UPDATE
+            ]
+            wanted = (edit.reserved, edit.order.quantity)
+            if not ends:
+                return [now, wanted]
+            now = wanted if ends[0].order == edit.order else now
+        return [now]
+
+    @property
+    def left(self) -> Decimal:
+        """Quote currency that an open buy may still spend, as it was reserved."""
+        if self.approved is None or self.verdict is None:
+            return ZERO
+        if self.approved.quote_size is not None:
+            return max(ZERO, self.verdict.reserved - self.spent)
+        return max(reserved * max(ZERO, size - self.filled) / size for reserved, size in self.versions)
+
+    @property
     def most(self) -> Decimal:
         """Base currency that was ever approved for it."""
         orders = [verdict.order for verdict in (self.verdict, *self.edits) if verdict is not None]
@@ -64,7 +91,10 @@ class Facts:
         self.last_sequence = 0
         self.trading: list[tuple[float, m.TradingState | None]] = []  # as stored; None: gone or unreadable
         self.marks: dict[str, deque[tuple[float, m.Mark]]] = {}
+        self.prices: dict[str, deque[tuple[float, Decimal]]] = {}  # of the market, since when
         self.midnight_prices: dict[str, Decimal] = {}
+        self.flows = ZERO  # quote currency that operators say was moved by hand
+        self._midnight_changes: dict[str, Decimal] = {}
         self._sequences = [0]
         self._changes: list[dict[str, Decimal]] = [{}]
         self._held: list[dict[str, Decimal]] = [{}]
@@ -100,6 +130,7 @@ class Facts:
                 self._fill(sequence, message)
             case m.Adjustment():
                 self._move(sequence, dict(message.flows), {})
+                self.flows += message.flows.get("USD", ZERO)
                 if message.size:
                     base, quote = currencies(message.product_id)
                     value = message.size * message.price
@@ -122,6 +153,37 @@ class Facts:
         later = [state for at, state in self.trading if at > moment]
         before = [state for at, state in self.trading if at <= moment]
         return [*before[-1:], *later]
+
+    def trade(self, now: float, product_id: str, price: Decimal) -> None:
+        """The market's price from now on."""
+        kept = self.prices.setdefault(product_id, deque())
+        kept.append((now, price))
+        while len(kept) > 1 and kept[1][0] < now - PRICES_KEPT_SECONDS:
+            kept.popleft()
+
+    def priced(self, product_id: str, start: float, end: float) -> list[Decimal]:
+        """Every price that held at some time from `start` to `end`."""
+        kept = self.prices.get(product_id, ())
+        before = [price for at, price in kept if at <= start]
+        return [*before[-1:], *(price for at, price in kept if start < at <= end)]
+
+    def begin_day(self) -> None:
+        """00:00 UTC: what is lost counts from here."""
+        self._midnight_changes = dict(self.changes(self.last_sequence))
+        self.midnight_prices = {name: mids[-1] for name in self.marks if (mids := self.mids(name))}
+
+    def least_loss(self) -> Decimal | None:
+        """The smallest daily loss that any price of the last seconds makes of the ledger; None without a price."""
+        now, start = self.changes(self.last_sequence), self._midnight_changes
+        result = now.get("USD", ZERO) - self.flows - start.get("USD", ZERO)
+        for product_id in self.position:
+            base, _ = currencies(product_id)
+            size, size_then, mids = now.get(base, ZERO), start.get(base, ZERO), self.mids(product_id)
+            if not mids and (size or size_then):
+                return None
+            then = self.midnight_prices.get(product_id, ZERO)
+            result += (size * max(mids) if mids else ZERO) - size_then * then
+        return max(ZERO, -result)
 
     def open_orders(self) -> list[OrderFacts]:
         """Approved and not at their end."""

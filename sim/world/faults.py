@@ -139,7 +139,7 @@ TABLE: tuple[tuple[Kind, int, Callable[[Random, float], Fault]], ...] = (
     (Kind.TWIN, 2, _lasting(Kind.TWIN, 3, 15)),
     (Kind.CLOCK, 2, _clock),
     (Kind.BUS_KILL, 2, lambda chance, at: Fault(at, Kind.BUS_KILL, seconds=chance.uniform(0.1, 8))),
-    (Kind.BUS_PARTITION, 4, _lasting(Kind.BUS_PARTITION, 0.5, 15)),
+    (Kind.BUS_PARTITION, 4, _lasting(Kind.BUS_PARTITION, 0.5, 25)),
     (Kind.BUS_RESET, 2, lambda chance, at: Fault(at, Kind.BUS_RESET, chance.choice(SERVICES))),
     (Kind.BUS_SLOW, 2, _slow),
     (Kind.REST, 8, _switched(Kind.REST, REST_SWITCHES)),

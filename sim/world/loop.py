@@ -12,7 +12,7 @@ import heapq
 import sys
 from collections import deque
 from collections.abc import Callable, Coroutine
-from contextvars import Context
+from contextvars import Context, copy_context
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -59,6 +59,30 @@ class Scheduler:
             self.after_step()
 
 
+class Step(asyncio.TimerHandle):
+    """A call that a loop owes, as the work that the scheduler runs. Half of an asyncio handle is there for debugging,
+    and a world makes tens of thousands of them."""
+
+    __slots__ = ()
+
+    def __init__(
+        self, callback: Callable[..., Any], args: tuple[Any, ...], loop: Loop, context: Context | None
+    ) -> None:
+        self._callback = callback
+        self._args = args
+        self._loop = loop
+        self._context = copy_context() if context is None else context
+        self._cancelled = False
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        self._callback, self._args = _nothing, ()
+
+    def __call__(self) -> None:
+        if not self._cancelled:
+            self._loop.run(self)
+
+
 class Loop(asyncio.AbstractEventLoop):
     """The event loop of one life of one process; `alive` until it dies. `wall_offset` is by how many seconds its wall
     clock is ahead. An error that no task of its own handles goes to `failed`."""
@@ -71,7 +95,7 @@ class Loop(asyncio.AbstractEventLoop):
         self.dies_in: int | None = None  # after so many more of its steps
         self.on_death: Work = lambda: None
         self._failed = failed
-        self._held: deque[asyncio.Handle] | None = None  # what has become due while the process is stopped
+        self._held: deque[Step] | None = None  # what has become due while the process is stopped
         self._corpses: list[asyncio.Task[Any]] = []
 
     # -- what the world does to it
@@ -92,8 +116,9 @@ class Loop(asyncio.AbstractEventLoop):
 
     def resume(self) -> None:
         held, self._held = self._held or deque(), None
-        for handle in held:
-            self._put(handle)
+        if self.alive:
+            for step in held:
+                self.scheduler.soon(step)
 
     @property
     def paused(self) -> bool:
@@ -123,9 +148,10 @@ class Loop(asyncio.AbstractEventLoop):
         return self.scheduler.now
 
     def call_soon(self, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> asyncio.Handle:
-        handle = asyncio.Handle(callback, args, self, context)
-        self._put(handle)
-        return handle
+        step = Step(callback, args, self, context)
+        if self.alive:
+            self.scheduler.soon(step)
+        return step
 
     call_soon_threadsafe = call_soon
 
@@ -137,9 +163,9 @@ class Loop(asyncio.AbstractEventLoop):
     def call_at(
         self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        handle = asyncio.TimerHandle(when, callback, args, self, context)
-        self.scheduler.at(when, lambda: self._run(handle))
-        return handle
+        step = Step(callback, args, self, context)
+        self.scheduler.at(when, step)
+        return step
 
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=self)
@@ -161,18 +187,11 @@ class Loop(asyncio.AbstractEventLoop):
         if self.alive and isinstance(error, BaseException):
             self._failed(error)
 
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """Asked by a handle; it is passed over when its time comes."""
-
-    def _put(self, handle: asyncio.Handle) -> None:
-        if self.alive:
-            self.scheduler.soon(lambda: self._run(handle))
-
-    def _run(self, handle: asyncio.Handle) -> None:
-        if not self.alive or handle._cancelled:  # type: ignore[attr-defined]
+    def run(self, step: Step) -> None:
+        if not self.alive:
             return
         if self._held is not None:
-            self._held.append(handle)
+            self._held.append(step)
             return
         if self.dies_in is not None:
             self.dies_in -= 1
@@ -181,7 +200,7 @@ class Loop(asyncio.AbstractEventLoop):
                 return
         asyncio._set_running_loop(self)
         try:
-            handle._run()  # type: ignore[attr-defined]
+            step._run()
         finally:
             asyncio._set_running_loop(None)
 
@@ -193,9 +212,13 @@ class Clock:
     def __init__(self, loop: Loop, epoch: datetime) -> None:
         self._loop = loop
         self._epoch = epoch
+        self._seconds, self._wall = 0.0, epoch
 
     def wall(self) -> datetime:
-        return self._epoch + timedelta(seconds=self._loop.scheduler.now + self._loop.wall_offset)
+        seconds = self._loop.scheduler.now + self._loop.wall_offset
+        if seconds != self._seconds:  # asked several times within most steps
+            self._seconds, self._wall = seconds, self._epoch + timedelta(seconds=seconds)
+        return self._wall
 
     market = wall
 
@@ -207,6 +230,10 @@ class Clock:
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+
+def _nothing() -> None:
+    pass
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from sim.world.loop import Scheduler
 STEP = 0.0006  # standard deviation of one return
 JUMP_CHANCE, JUMP = 0.01, 0.01
 PAUSES = (0.3, 1.2)  # seconds between two ticks
-SIZES = (20, 30_000)  # quote currency, of what the market trades
+SIZES = ((5, 100), (20, 30_000))  # quote currency, of what the market trades: every other trade is a small one
 CENT, UNIT = Decimal("0.01"), Decimal("0.000001")
 
 
@@ -47,7 +47,7 @@ class Market:
         self._prices[product_id] *= 1 + move
         self._trades += 1
         price = Decimal(self._prices[product_id]).quantize(CENT)
-        size = (Decimal(chance.randint(*SIZES)) / price).quantize(UNIT)
+        size = (Decimal(chance.randint(*chance.choice(SIZES))) / price).quantize(UNIT)
         at = self._epoch + timedelta(seconds=self._scheduler.now)
         return Tick(at, product_id, self._trades, price, size, Side.SELL if move >= 0 else Side.BUY)
 

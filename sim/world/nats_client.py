@@ -64,6 +64,7 @@ class Client:
         self._chance = chance
         self._nuid = Names(chance)
         self._partitioned = False
+        self._partitions = 0
         self._link: Link | None = None
         self._links: list[Link] = []  # that the server may still believe in
         self._connected_at = 0.0
@@ -80,6 +81,7 @@ class Client:
     def partition(self) -> None:
         """Packets vanish both ways; both sides believe in the connection until their pings have failed."""
         self._partitioned = True
+        self._partitions += 1
         for link in self._links:
             link.up.blocked = link.down.blocked = True
         if self._link is not None:
@@ -123,11 +125,12 @@ class Client:
         """The third ping without an answer ends it. They go out every second of the connection, and are worked out only
         while nothing gets through."""
         age = self.loop.time() - self._connected_at
-        ticks = int(age / self._ping_interval) + 1 + self._pings_max
-        self.loop.call_at(self._connected_at + ticks * self._ping_interval, self._notice_silence, link)
+        pings = int(age / self._ping_interval) + 1 + self._pings_max
+        due = self._connected_at + pings * self._ping_interval
+        self.loop.call_at(due, self._notice_silence, link, self._partitions)
 
-    def _notice_silence(self, link: Link) -> None:
-        if link.down.blocked and link is self._link:
+    def _notice_silence(self, link: Link, partition: int) -> None:
+        if self._partitioned and partition == self._partitions:
             self.lost(link)
 
     # -- connection

@@ -14,10 +14,12 @@ from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
 
+import msgspec
+
 from libs.common.bus import Entry
 from sim.world.loop import Scheduler
 from sim.world.nats_wire import Link, Peer, Pipe, Work
-from sim.world.streams import MAX_PULLS, Consumer, Headers, Pull, Refused, Stored, Stream, matcher
+from sim.world.streams import MAX_PULLS, Consumer, Headers, Pull, Refused, Stored, Stream, literal, matcher
 
 PING_SECONDS, PINGS_MAX = 2.0, 4  # ours (libs/common/permissions.py): a silent client is given up after 8 to 10 s
 START_SECONDS = (0.02, 0.3)
@@ -52,7 +54,8 @@ class NatsServer:
         self._streams: dict[str, Stream] = {}
         self._links: list[Link] = []
         self._inboxes: dict[str, Subscription] = {}
-        self._subscriptions: dict[str, list[Subscription]] = {}
+        self._subjects: dict[str, list[Subscription]] = {}
+        self._patterns: dict[str, list[Subscription]] = {}
         self._routes: dict[str, Route] = {}
         self._arrived: deque[Callable[[], None]] = deque()  # waits for the disk
         self._synced_at = 0.0
@@ -145,8 +148,9 @@ class NatsServer:
         if subject.startswith("_INBOX"):
             self._inboxes[subject] = Subscription(link, sid, queue)
         else:
-            self._subscriptions.setdefault(subject, []).append(Subscription(link, sid, queue))
-            self._routes.clear()
+            held = self._subjects if literal(subject) else self._patterns
+            held.setdefault(subject, []).append(Subscription(link, sid, queue))
+            self._reroute(subject)
 
     def unsubscribe(self, link: Link, sid: int) -> None:
         if sid in link.subjects:
@@ -158,11 +162,17 @@ class NatsServer:
             if subject in self._inboxes and self._inboxes[subject].link is link:  # a later connection may listen there
                 del self._inboxes[subject]
             return
-        held = self._subscriptions[subject]
-        held[:] = [found for found in held if found.link is not link or found.sid != sid]
-        if not held:
-            del self._subscriptions[subject]
-        self._routes.clear()
+        held = self._subjects if literal(subject) else self._patterns
+        held[subject] = [found for found in held[subject] if found.link is not link or found.sid != sid]
+        if not held[subject]:
+            del held[subject]
+        self._reroute(subject)
+
+    def _reroute(self, pattern: str) -> None:
+        if literal(pattern):
+            self._routes.pop(pattern, None)
+        else:
+            self._routes.clear()
 
     def _ping(self) -> None:
         """What became of a ping is only worked out for those who cannot answer."""
@@ -198,7 +208,7 @@ class NatsServer:
                 self._answer(reply, b"", NO_RESPONDERS)
         elif route.stream.synced:
             self._arrived.append(partial(self._store, route.stream, subject, reply, data, headers))
-            self._synced_at = max(self._synced_at, self.scheduler.now + self.chance.uniform(*SYNC_SECONDS))
+            self._synced_at = max(self._synced_at, self.scheduler.now) + self.chance.uniform(*SYNC_SECONDS)
             self.scheduler.at(self._synced_at, self._write_next)
         else:
             self._store(route.stream, subject, reply, data, headers)
@@ -208,7 +218,8 @@ class NatsServer:
             self._arrived.popleft()()
 
     def _route(self, subject: str) -> Route:
-        found = [held for pattern, held in self._subscriptions.items() if matcher(pattern)(subject)]
+        found = [held for pattern, held in self._patterns.items() if matcher(pattern)(subject)]
+        found.append(self._subjects.get(subject, []))
         groups: dict[tuple[int, str], list[Subscription]] = {}
         for number, held in enumerate(found):
             for subscription in held:
@@ -316,24 +327,16 @@ class NatsServer:
         """A direct get: the messages that are asked for and, of a batch, its end."""
         if name not in self._streams:
             return False
-        stream, request = self._stream(name), json.loads(data)
-        batch = request.get("batch")
-        if subject := request.get("last_by_subj"):
-            found = stream.last_each(subject)
-        elif subjects := request.get("multi_last"):
-            found = stream.last_each(subjects[0])[:batch]
-        else:
-            first = request.get("seq", 1)
-            if start := request.get("start_time"):
-                first = stream.sequence_at((datetime.fromisoformat(start) - self._epoch).total_seconds())
-            wanted = stream.since(first, request.get("next_by_subj", ">"))
-            found = [stored for stored, _ in zip(wanted, range(batch or 1), strict=False)]
+        stream, request = self._stream(name), msgspec.json.decode(data)
+        start = request.get("start_time")
+        moment = (datetime.fromisoformat(start) - self._epoch).total_seconds() if start else None
+        found = stream.wanted(request, moment)
         for stored in found:
             told = {**(stored.headers or {}), "Nats-Sequence": str(stored.sequence), "Nats-Subject": stored.subject}
             self._answer(reply, stored.data, told)
         if not found:
             self._answer(reply, b"", {"Status": "404", "Description": "Message Not Found"})
-        elif batch:
+        elif "batch" in request:
             self._answer(reply, b"", {"Status": "204", "Description": "EOB"})
         return True
 
@@ -350,7 +353,7 @@ class NatsServer:
         consumer.pulls.append(pull)
         self._serve(consumer)
         if pull in consumer.pulls:
-            self.scheduler.later(json.loads(data)["expires"] / 1e9, partial(self._end, consumer, pull))
+            self.scheduler.later(msgspec.json.decode(data)["expires"] / 1e9, partial(self._end, consumer, pull))
         return True
 
     def _end(self, consumer: Consumer, pull: Pull) -> None:

@@ -10,26 +10,24 @@ from random import Random
 from libs.common import messages as m
 from libs.common.errors import BusDown
 from libs.common.nats_bus import NatsBus
-from sim.world.checks import Surroundings
-from sim.world.facts import Facts
+from sim.world.checks import Checks
 
 WHO = "operator"
 CENT = Decimal("0.01")
 UNIT = Decimal("0.000001")
 PATIENCE_SECONDS = 2.0
 TRIES = 3
-AWAY = (Decimal("0.002"), Decimal("0.01"))  # how far from the market a resting order lies
+AWAY = (Decimal("0.0002"), Decimal("0.0005"), Decimal("0.01"))  # how far from the market a resting order lies
 
 
 class Operator:
     """`say` is told what was asked and what came of it."""
 
-    def __init__(
-        self, bus: NatsBus, facts: Facts, around: Surroundings, chance: Random, say: Callable[[str], None]
-    ) -> None:
+    def __init__(self, bus: NatsBus, checks: Checks, chance: Random, say: Callable[[str], None]) -> None:
         self._bus = bus
-        self._facts = facts
-        self._around = around
+        self._checks = checks
+        self._facts = checks.facts
+        self._around = checks.around
         self._chance = chance
         self._say = say
         self._made = self._named = 0
@@ -38,9 +36,9 @@ class Operator:
         self._actions: tuple[tuple[int, Callable[[], Awaitable[object]]], ...] = (
             (6, self._classified),
             (14, self._enter),
-            (8, self._rest),
+            (16, self._rest),
             (8, self._leave),
-            (5, self._edit),
+            (10, self._edit),
             (2, self._cancel_all),
             (2, self._halt_for_a_while),
             (1, self._reduce_only_for_a_while),
@@ -72,6 +70,8 @@ class Operator:
             except BusDown:
                 continue
             self._say(f"{command} of {service}: {'done' if reply.ok else 'refused'}, {reply.detail}")
+            if reply.ok:
+                self._checks.on_answered(command)
             return reply
         self._say(f"{command} of {service}: no answer")
         return None
@@ -120,7 +120,7 @@ class Operator:
             return
         product_id, mid = found
         limit = (mid * (1 - self._chance.choice(AWAY))).quantize(CENT)
-        size = (Decimal(self._chance.randint(20, 300)) / limit).quantize(UNIT)
+        size = (Decimal(self._chance.randint(100, 500)) / limit).quantize(UNIT)
         await self._order(
             product_id=product_id,
             side=m.Side.BUY,
@@ -182,6 +182,8 @@ class Operator:
                 return False
             self.unclassified.pop(0)
             self._named += 1
+            if not self.unclassified:
+                self._around.by_hand_since = None
         return True
 
     async def _cancel_all(self) -> None:

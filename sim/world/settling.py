@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def unsettled(world: World) -> str:
     """Why the world has not come to rest; empty when it has."""
-    return _lives(world) or _orders(world) or _venue(world) or _books(world) or _restart(world)
+    return _lives(world) or _orders(world) or _venue(world) or _books(world)
 
 
 def _lives(world: World) -> str:
@@ -87,7 +87,7 @@ def _positions(core: object) -> dict[str, Decimal]:
     return {}
 
 
-def _restart(world: World) -> str:
+def forgotten(world: World) -> str:
     """Risk as it is now against one that reads the whole ledger without any snapshot."""
     living = _core(world, "risk", RiskCore)
     fresh = RiskCore(world.configs.risk, world.products, world.configs.settings.market.quote_currency)

@@ -9,6 +9,8 @@ import random
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
+from itertools import islice
 from typing import Any, NamedTuple
 
 WILDCARDS = ("*", ">")
@@ -42,12 +44,14 @@ class Refused(Exception):
         self.description = description
 
 
+@lru_cache(maxsize=1000)
 def matcher(pattern: str) -> Callable[[str], Any]:
     """Tells whether a subject falls under a pattern with `*` and `>`."""
     parts = [r"[^.]+" if part == "*" else ".+" if part == ">" else re.escape(part) for part in pattern.split(".")]
     return re.compile(r"\.".join(parts)).fullmatch
 
 
+@lru_cache(maxsize=10_000)
 def literal(pattern: str) -> bool:
     return not any(part in WILDCARDS for part in pattern.split("."))
 
@@ -179,6 +183,16 @@ class Stream:
             if stored is not None and fits(stored.subject):
                 yield stored
 
+    def wanted(self, request: dict[str, Any], moment: float | None) -> list[Stored]:
+        """What a direct get asks for; `moment` is its start, where it names one."""
+        batch = request.get("batch", 1)
+        if subject := request.get("last_by_subj"):
+            return self.last_each(subject)
+        if subjects := request.get("multi_last"):
+            return self.last_each(subjects[0])[:batch]
+        first = request.get("seq", 1) if moment is None else self.sequence_at(moment)
+        return list(islice(self.since(first, request.get("next_by_subj", ">")), batch))
+
     def sequence_at(self, moment: float) -> int:
         """Of the first message that was kept at this moment or later."""
         return next((held.sequence for held in self.since(1, ">") if held.at >= moment), self.last_sequence + 1)
@@ -235,11 +249,13 @@ class Consumer:
             self.handed.pop(sequence, None)
         if len(self.handed) >= self._max_pending:
             return None
-        while self._next <= self.stream.last_sequence:
+        while self._next <= self.stream.last_sequence and self._next not in self.stream.messages:
             self._next += 1
-            if self._next - 1 in self.stream.messages:
-                return self._hand(self._next - 1, 1, now)
-        return None
+        if self._next > self.stream.last_sequence:
+            return None
+        taken = self._hand(self._next, 1, now)
+        self._next += 1
+        return taken
 
     def _hand(self, sequence: int, times: int, now: float) -> tuple[Stored, int, int]:
         self._keep(now)

@@ -70,6 +70,10 @@ class Strikes:
         around = self._world.around
         around.disturbed_until = max(around.disturbed_until, self._world.scheduler.now + seconds + AFTERMATH_SECONDS)
 
+    def _venue_disturbed(self, fault: Fault) -> None:
+        around = self._world.around
+        around.venue_until = max(around.venue_until, self._world.scheduler.now + fault.seconds + 2 * AFTERMATH_SECONDS)
+
     def _lives(self, service: str) -> list[Life]:
         return self._world.alive(service)
 
@@ -142,11 +146,13 @@ class Strikes:
 
     def _weather(self, fault: Fault) -> None:
         weather = self._world.network.weather
+        self._venue_disturbed(fault)
         setattr(weather, fault.switch, fault.value)
         self._lasts(fault, lambda: setattr(weather, fault.switch, 0.0))
 
     def _venue(self, fault: Fault) -> None:
         venue, name = self._world.venue, fault.switch
+        self._venue_disturbed(fault)
         usual = getattr(type(venue.faults.faults)(), name)
         wanted = type(usual)(fault.value) if not isinstance(usual, bool | int) else type(usual)(int(fault.value))
         venue.switch(msgspec.json.encode({name: wanted}))

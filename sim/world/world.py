@@ -17,8 +17,9 @@ from libs.common import messages as m
 from libs.common import settings as settings_module
 from libs.common.provision import provision
 from libs.common.subjects import SERVICES, decode
+from sim.book import Depth
 from sim.events import Event
-from sim.world.checks import DEFECT, Broken, Checks, Surroundings, readable
+from sim.world.checks import DEFECT, LIVENESS, Broken, Checks, Surroundings, readable
 from sim.world.exchange import open_venue
 from sim.world.facts import Facts
 from sim.world.faults import Fault, schedule
@@ -29,14 +30,17 @@ from sim.world.nats_server import NatsServer, Stored
 from sim.world.network import VenueNetwork
 from sim.world.operator import Operator
 from sim.world.processes import Configs, Life, configs_of
-from sim.world.settling import unsettled
+from sim.world.settling import forgotten, unsettled
 from sim.world.strikes import TRADING_SUBJECT, Strikes
+from sim.world.told import on_figures, on_mark
+from sim.world.waits import Waits
 
 FAULTS_FROM, FAULTS_TO, QUIET_FROM = 8.0, 90.0, 95.0  # virtual seconds
 SETTLED_BY = 80.0  # seconds of quiet; a lost request alone needs its token's life, a margin and two listings
 NOON, NIGHT = datetime(2026, 3, 1, 12, tzinfo=UTC), datetime(2026, 3, 1, 23, 59, 20, tzinfo=UTC)
 OPENING = {"USD": Decimal(20_000), "BTC": Decimal("0.05"), "ETH": Decimal(1)}
 TIGHT_LIMIT = Decimal(12)  # quote currency a day, in some worlds: fees alone reach it
+TOUCH = Decimal(250)  # quote currency at the best price: larger orders are filled in parts
 RESTART_SECONDS = (0.3, 2.0)  # the supervisor's pause before a start
 
 
@@ -102,10 +106,13 @@ class World:
         self.products = self.configs.settings.market.products
         self.venue = open_venue(self.scheduler, self.epoch, self.products, OPENING, str(seed))
         self.exchange = self.venue.exchange
+        rules = self.exchange.rules
+        self.exchange.rules = msgspec.structs.replace(rules, depth=Depth(levels=6, level_value=TOUCH))
         self.server = NatsServer(self.scheduler, self.chance("bus"), self.epoch)
         self.network = VenueNetwork(self.scheduler, self.chance("network"), self.venue)
         self.market = Market(self.scheduler, self.chance("market"), self.epoch, self.products, self._tick)
         self.strikes = Strikes(self)
+        self.waits = Waits(self)
         self._told = self.venue.publish
         self._hook()
 
@@ -141,9 +148,10 @@ class World:
 
     def _settle(self) -> None:
         deadline = self.scheduler.now + SETTLED_BY
-        while why := unsettled(self):
+        while why := unsettled(self) or forgotten(self):
             if self.scheduler.now >= deadline:
-                self.checks.fail("everything settles", f"after {SETTLED_BY:.0f} s without faults {why}")
+                rule: int | str = LIVENESS if unsettled(self) else 9
+                self.checks.fail(rule, f"after {SETTLED_BY:.0f} s without faults {why}")
                 self._judge()
             self.scheduler.run(self.scheduler.now + 1)
 
@@ -162,7 +170,7 @@ class World:
         clock = Clock(loop, self.epoch)
         bus = await open_bus(self.server, loop, "operator", clock, self._lost, self.chance("operator's bus"))
         chance = self.chance("operator")
-        self.operator = Operator(bus, self.facts, self.around, chance, lambda what: self.say("operator", what))
+        self.operator = Operator(bus, self.checks, chance, lambda what: self.say("operator", what))
         await self.operator.trade(lambda: self.quiet)
 
     def _lost(self, error: BaseException) -> None:
@@ -192,6 +200,8 @@ class World:
         self.say(life.loop.name, f"ended: {life.error}" if life.error else "ended")
         if life.defect:
             self.checks.fail(DEFECT, f"{life.loop.name} by {life.error!r}")
+        elif life.error is not None:
+            self.waits.ended(life)
         if not self.alive(life.service):
             pause = self.chance(f"pause {self.starts} {life.loop.name}").uniform(*RESTART_SECONDS)
             self.scheduler.later(pause, lambda: None if self.alive(life.service) else self.begin(life.service) and None)
@@ -205,6 +215,12 @@ class World:
         self.by_hand[currency] = self.by_hand.get(currency, Decimal(0)) + amount
         self.exchange._account.add(currency, amount)
         self.operator.unclassified.append(amount)
+        self.around.by_hand_since = self.around.by_hand_since or self.scheduler.now
+
+    @property
+    def network_calm(self) -> bool:
+        """Nothing was wrong with the way to the venue, nor with the venue, for some seconds."""
+        return self.scheduler.now > self.around.venue_until
 
     # -- what the checks are told
 
@@ -244,9 +260,10 @@ class World:
         if subject.startswith("perps.mark."):
             mark: Any = decode(subject, data)
             self.facts.see(self.scheduler.now, mark)
+            on_mark(self.checks, mark, self.epoch)
         elif subject == "perps.risk":
             figures: Any = decode(subject, data)
-            self.checks.on_figures(figures)
+            on_figures(self.checks, figures, whole_day=self.epoch == NOON)
         elif subject.startswith("perps.signal."):
             signal: Any = decode(subject, data)
             self.checks.on_signal(signal)
@@ -281,20 +298,19 @@ class World:
 
     def _prime(self, product_id: str) -> None:
         tick = self.market.tick(product_id)
+        self.facts.trade(self.scheduler.now, product_id, tick.price)
         self.exchange.prime(tick)
         self.venue.remember(tick)
 
     def _tick(self, tick: Any) -> None:
+        self.facts.trade(self.scheduler.now, tick.product_id, tick.price)
         self.venue.deliver(tick)
 
     def _every_second(self) -> None:
         around = self._now()
         if around.wall.day != (around.wall - timedelta(seconds=1)).day:
-            self.checks.on_midnight()
-        risk = self.alive("risk")
-        self.checks.on_second(
-            bool(risk) and all(life.shell is not None and not life.shell.not_ready() for life in risk)
-        )
+            self.facts.begin_day()
+        self.waits.every_second()
         self.scheduler.later(1, self._every_second)
 
     def outcome(self, broken: str) -> Outcome:

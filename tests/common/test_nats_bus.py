@@ -16,7 +16,8 @@ from libs.common.errors import BusDown, Conflict
 from libs.common.nats_bus import connect
 from libs.common.subjects import STATE_BUCKET, TRADING_KEY
 from tests.common.builders import NOW, fill, mark, verdict
-from tests.conftest import NatsServer, free_port
+from tests.conftest import NatsServer
+from tests.ports import free_port
 
 pytestmark = pytest.mark.integration
 OVER = "perps.verdict.>"

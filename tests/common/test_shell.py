@@ -12,7 +12,7 @@ from libs.common import messages as m
 from libs.common.bus import Bus, Entry
 from libs.common.clock import AsyncioTasks, SystemClock
 from libs.common.errors import Stop
-from libs.common.shell import STATUS_TICKS, Inputs, Life, Shell, trading_state
+from libs.common.shell import STATUS_TICKS, Inputs, Life, Shell, Snapshot, trading_state
 from libs.common.subjects import INSTALLATION_KEY, SNAPSHOT_BUCKET, STATE_BUCKET, TRADING_KEY
 from libs.common.telemetry import ServiceMetrics
 from tests.common.builders import NOW, fill, mark, verdict
@@ -130,9 +130,10 @@ async def test_a_snapshot_spares_the_ledger_before_it_and_a_broken_one_is_rebuil
     for name in ("f1", "f2", "f3"):
         await bus.ledger(len(bus.stored)).append(fill(name))
     for raw, expected in (
-        (b'{"sequence":2,"state":{"applied":["f1","f2"]}}', ["f3"]),
+        (Snapshot(2, msgspec.Raw(b'{"applied":["f1","f2"]}')).sealed(), ["f3"]),
+        (b'{"sequence":2,"state":{"applied":["f1","f2"]}}', ["f1", "f2", "f3"]),
         (b"garbage", ["f1", "f2", "f3"]),
-        (b'{"sequence":2,"state":{"applied":7}}', ["f1", "f2", "f3"]),
+        (Snapshot(2, msgspec.Raw(b'{"applied":7}')).sealed(), ["f1", "f2", "f3"]),
     ):
         bus.entries[SNAPSHOT_BUCKET, "risk"] = Entry(raw, 1)
         core, tasks = EchoCore(), AsyncioTasks(lambda error: None)

@@ -30,6 +30,7 @@ GARBAGE = (
     b'{"id":"\xff"}',
     b'{"at":"yesterday"}',
     b"9" * 5000,
+    b'{"of another version":' + b"[" * 20_000,
 )
 
 

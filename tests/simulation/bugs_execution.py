@@ -1,0 +1,220 @@
+"""What could be wrong in execution: the life cycle of an order and the questions to the venue."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+from msgspec.structs import replace
+
+from libs.common import messages as m
+from libs.common.errors import OutcomeUnknown, PerpsError, Rejected, Retryable
+from libs.common.messages import OrderStatus
+from services.execution import app, core, parse, permission, questions
+from services.execution import inputs as i
+from services.execution.app import ExecutionApp
+from services.execution.bodies import Json
+from services.execution.budget import Priority
+from services.execution.core import ExecutionCore
+from services.execution.orders import VENUE_STATUS, Order
+from services.execution.questions import Questions
+from services.execution.rest import Rest
+from services.execution.settlement import Settlement
+from services.execution.state import State
+from services.execution.venue import CoinbaseVenue
+from sim.world.faults import Kind
+from tests.simulation.planting import IN_PARTS, SETTLES, Bug, Patch, again, always, replaces, together
+
+ANSWERS_LOST = again(12, Kind.REST, switch="lose_answer", seconds=6, value=0.7)
+REQUESTS_LATE = always(Kind.REST, switch="late_request", value=0.7)
+NOT_CONNECTED = again(10, Kind.REST, switch="refuse", seconds=7, value=0.8)
+SLOW_ANSWERS = always(Kind.REST, switch="slow", value=1.0)
+KILLED = again(4, Kind.KILL, "execution")
+
+
+# -- placing
+
+_place = CoinbaseVenue.place
+_edit = CoinbaseVenue.edit
+_on_recovered = ExecutionCore._on_recovered
+_not_sent = ExecutionCore._on_not_sent
+
+
+@replaces(CoinbaseVenue, "place", rules=(2,), faults=ANSWERS_LOST)
+async def rejected_on_timeout(self: CoinbaseVenue, order: m.ApprovedOrder, signed: Callable[[datetime], None]) -> str:
+    """A POST without an answer is taken for a rejection."""
+    try:
+        return await _place(self, order, signed)
+    except OutcomeUnknown as error:
+        raise Rejected("no_answer", str(error)) from None
+
+
+@replaces(Rest, "once", rules=(1, 2), faults=ANSWERS_LOST)
+async def post_repeated_after_a_timeout(self: Rest, path: str, body: Json, signed: Callable[[datetime], None]) -> bytes:
+    """The request of an order is tried again like a read when no answer came."""
+    signed(self._clock.wall())
+    return await self.ask(path, body, Priority.ORDER)
+
+
+@replaces(
+    ExecutionApp,
+    "_refusal",
+    Patch(app, "overtaken", lambda request, latest, now: False),
+    rules=(4, 5),
+    faults=NOT_CONNECTED,
+)
+async def no_look_before_the_post(self: ExecutionApp, request: i.Place | i.Edit) -> str:
+    """Trading state and expiry are looked at when an order is begun, and not again before it leaves."""
+    return ""
+
+
+def _closed_only(request: i.Place | i.Edit, trading: m.TradingState, now: datetime) -> m.Reason | None:
+    if trading.revision != request.trading_revision:
+        return m.Reason.TRADING_STATE_CHANGED
+    return permission.forbidden(trading, request.order if isinstance(request, i.Place) else request.wanted)
+
+
+@replaces(
+    permission, "refusal", Patch(app, "refusal", _closed_only), rules=(5,), faults=NOT_CONNECTED
+)
+def expiry_not_looked_at_before_the_post(
+    request: i.Place | i.Edit, trading: m.TradingState, now: datetime
+) -> m.Reason | None:
+    """The expiry of an approval counts when the order is begun; a request that has to wait may leave later."""
+    return _closed_only(request, trading, now)
+
+
+@replaces(ExecutionCore, "_begin", rules=(2,))
+def submitting_written_after_the_post(self: ExecutionCore, order: Order, now: datetime) -> list[m.Message]:
+    """The POST leaves while SUBMITTING is still being written, to save a round trip to the bus."""
+    event = order.event(OrderStatus.SUBMITTING, "approved", now)
+    return [self._place(order, 0), event]
+
+
+@replaces(ExecutionCore, "_on_recovered", rules=(1, 2), faults=together(KILLED, SLOW_ANSWERS))
+def submitting_at_start_taken_for_never_sent(
+    self: ExecutionCore, message: m.Recovered, now: datetime
+) -> list[m.Message]:
+    """An order that is SUBMITTING at start is begun anew, as if the process before had not sent it."""
+    for order in self.state.orders.values():
+        if order.status is OrderStatus.SUBMITTING:
+            order.status = None
+    return _on_recovered(self, message, now)
+
+
+@replaces(ExecutionCore, "_on_recovered", rules=(SETTLES,), faults=KILLED)
+def approval_forgotten_at_start(self: ExecutionCore, message: m.Recovered, now: datetime) -> list[m.Message]:
+    """An approval that was handed in before a crash is not begun at start, since its verdict is behind the snapshot."""
+    waiting = {key: order for key, order in self.state.orders.items() if order.status is None}
+    self.state.orders = {key: order for key, order in self.state.orders.items() if order.status is not None}
+    outputs = _on_recovered(self, message, now)
+    self.state.orders |= waiting
+    return outputs
+
+
+# -- asking
+
+_never_arrived = Questions.never_arrived
+
+
+one_listing_is_enough = Bug(
+    "one listing is enough",
+    "A request counts as never arrived after one listing without it, while the venue lists an order only seconds later.",
+    rules=(2,),
+    first=0,
+    within=4,
+    patches=(Patch(questions, "LISTINGS_NEEDED", 1),),
+    faults=together(REQUESTS_LATE, always(Kind.VENUE, switch="orders_lag_seconds", value=5)),
+)
+
+
+@replaces(Questions, "never_arrived", rules=(2,), faults=REQUESTS_LATE)
+def never_arrived_while_its_token_lives(self: Questions, order: Order, asked_at: datetime) -> bool:
+    """Two listings without an order prove that it never came, also while the venue would still take its request."""
+    self.of(order).answers_without += 1
+    return self.of(order).answers_without >= questions.LISTINGS_NEEDED
+
+
+@replaces(CoinbaseVenue, "find", rules=(2,), faults=ANSWERS_LOST)
+async def looked_for_among_open_orders_only(
+    self: CoinbaseVenue, client_order_id: str, product_id: str, start: datetime
+) -> i.VenueOrder | None:
+    """An order of unknown outcome is looked for among the open ones: one that has filled meanwhile is not found."""
+    async for page in self.orders(product_id=product_id, since=start, open_only=True):
+        for order in page:
+            if order.client_order_id == client_order_id:
+                return order
+    return None
+
+
+# -- fills and ends
+
+_settle = core.settle
+_fill_of = Order.fill_of
+
+
+@replaces(core, "settle", rules=(3,), within=4, scene=IN_PARTS)
+def fill_counted_twice(order: Order, answer: i.OrderSeen, now: datetime) -> Settlement:
+    """Every answer of the venue books all fills that it lists, those that are booked already among them."""
+    return _settle(replace(order, entry_ids=[]), answer, now)
+
+
+@replaces(Order, "fill_of", rules=(3,), within=4, scene=IN_PARTS)
+def fill_with_the_sum_of_its_order(self: Order, fill: i.VenueFill, now: datetime) -> m.Fill:
+    """A fill is booked with the filled quantity of its order, which is the same for the first one."""
+    return replace(_fill_of(self, fill, now), size=self.filled_qty + fill.size)
+
+
+@replaces(core, "settle", rules=(2,), within=4, scene=IN_PARTS)
+def partly_filled_taken_for_filled(order: Order, answer: i.OrderSeen, now: datetime) -> Settlement:
+    """An order is FILLED as soon as the venue lists a fill of it."""
+    if answer.fills:
+        answer = replace(answer, order=replace(answer.order, status=OrderStatus.FILLED, filled_qty=None))
+    return _settle(order, answer, now)
+
+
+@replaces(
+    core,
+    "settle",
+    rules=(2,),
+    within=4,
+    faults=together(
+        always(Kind.VENUE, switch="fills_lag_seconds", value=2),
+        always(Kind.VENUE, switch="take_at_most_fraction", value=0.5),
+    ),
+)
+def ended_before_its_fills_are_listed(order: Order, answer: i.OrderSeen, now: datetime) -> Settlement:
+    """An order ends with the venue's word, whether or not all fills that the venue counts are listed."""
+    return _settle(order, replace(answer, order=replace(answer.order, filled_qty=None)), now)
+
+
+cancel_queued_taken_for_canceled = Bug(
+    "cancel queued taken for canceled",
+    "The venue's CANCEL_QUEUED ends an order, although it may fill until it is CANCELLED.",
+    rules=(2,),
+    first=0,
+    within=4,
+    patches=(Patch(parse, "VENUE_STATUS", {**VENUE_STATUS, "CANCEL_QUEUED": OrderStatus.CANCELED}),),
+    faults=always(Kind.VENUE, switch="cancel_queued", value=1),
+)
+
+
+# -- restarts
+
+_restore = ExecutionCore.restore
+
+
+@replaces(ExecutionCore, "restore", rules=(9,), faults=KILLED)
+def steps_counted_anew_after_a_restart(self: ExecutionCore, raw: bytes) -> None:
+    """The number of an order's last step is not kept: after a restart its steps are counted from 1 again."""
+    _restore(self, raw)
+    for order in self.state.orders.values():
+        if not order.terminal:
+            order.revision = 0
+
+
+@replaces(ExecutionCore, "dump", rules=(2, 9, SETTLES), faults=KILLED)
+def open_orders_forgotten_at_restart(self: ExecutionCore) -> bytes:
+    """The snapshot keeps the orders that have ended, and the open ones are to come from the ledger's tail."""
+    ended = {key: order for key, order in self.state.orders.items() if order.terminal}
+    return m.json.encode(replace(self.state, orders=ended))
