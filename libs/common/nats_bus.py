@@ -45,6 +45,7 @@ from libs.common.subjects import (
 
 log = logging.getLogger(__name__)
 LEASE_SECONDS = 4
+STORED_WITHIN = (0.0, 0.005, 0.02, 0.1, 0.5, 1.0)  # seconds between two looks at an entry that is being stored
 REFUSALS_MAX = 10  # unanswered requests in a row on a healthy connection: nobody will answer
 
 
@@ -331,12 +332,19 @@ class NatsBus:
             raise
 
     async def watch_trading(self, handler: Callable[[Entry | None], None]) -> None:
-        async def read_again() -> None:
-            handler(await self.load(STATE_BUCKET, TRADING_KEY))
+        async def read_again(told: bytes | None = None) -> None:
+            for pause in STORED_WITHIN:
+                await asyncio.sleep(pause)
+                entry = await self.load(STATE_BUCKET, TRADING_KEY)
+                handler(entry)
+                if told is None or told == (entry.value if entry else b""):
+                    return
 
         async def changed(msg: Msg) -> None:
-            # The stored entry is the truth, the message only says that there is a new one.
-            self._spawn(read_again())
+            # The stored entry is the truth, the message only says that there is a new one; and the server tells its
+            # subscribers before the stream has it (once in several hundred changes the entry read at once is the old
+            # one). Read until it is what was told; where it is never, a later change tells of itself.
+            self._spawn(read_again(msg.data))
 
         await self.nc.subscribe(f"$KV.{STATE_BUCKET}.{TRADING_KEY}", cb=changed)
         self._on_reconnect.append(read_again)

@@ -21,7 +21,7 @@ from services.risk.knowledge import Knowledge
 from services.risk.operator import OrderAsked, fault, signal_of
 from services.risk.rules import evaluate
 from services.risk.sizing import Context
-from services.risk.state import Standing, State
+from services.risk.state import State
 
 FIGURES_TICKS = 4
 ANSWERED_BEFORE = "answered_before"
@@ -117,14 +117,14 @@ class RiskCore:
                 ledger_sequence=state.ledger_sequence,
                 equity_day_start=standing.equity_day_start,
                 equity_peak=state.watch.peak_equity,
-                guards=self.guards(now, standing),
+                guards=self.guards(now),
                 degraded={product_id: found.reason for product_id, found in sorted(state.watch.degraded.items())},
                 closing=f.closing(flatten, state, known) if flatten else None,
             )
 
-    def guards(self, now: datetime, standing: Standing) -> dict[m.Guard, m.GuardFigure]:
+    def guards(self, now: datetime) -> dict[m.Guard, m.GuardFigure]:
         """What each guard measures and says."""
-        return g.figures(self.config, self.state, self.known, now, standing)
+        return g.figures(self.config, self.state, self.known, now)
 
     @property
     def flatten(self) -> str:
@@ -270,7 +270,7 @@ class RiskCore:
 
     def _command(self, command: t.OperatorCommand, now: datetime) -> list[m.Message]:
         current = self.switch.current
-        figures = self.guards(now, self.state.standing(self.known))
+        figures = self.guards(now)
         refusal = self.switch.refusal(command, figures)
         if refusal or current is None:
             return self._answer(command, False, refusal)
@@ -323,11 +323,11 @@ class RiskCore:
 
     def _guards(self, now: datetime) -> list[m.Message]:
         """What they say is told when it changes."""
-        watch, standing = self.state.watch, self.state.standing(self.known)
+        watch, equity = self.state.watch, self.state.equity(self.known)
         watch.look(self.known, now, self.config.guards)
-        if standing.equity is not None:
-            watch.on_equity(standing.equity)
-        figures = self.guards(now, standing)
+        if equity is not None:
+            watch.on_equity(equity)
+        figures = self.guards(now)
         outputs: list[m.Message] = []
         if self.switch.pending is None and (proposed := self._step_in(figures, now)):
             outputs.append(proposed)

@@ -21,7 +21,7 @@ from services.risk.config import ERRORS_MAX, Guards, RiskConfig, Steps, Volatili
 from services.risk.knowledge import Knowledge
 
 if TYPE_CHECKING:
-    from services.risk.state import Standing, State
+    from services.risk.state import State
 
 # They count from the operator's last look, so a resume ends them: none of them would fall again by waiting alone.
 REBASED = frozenset({Guard.DRAWDOWN, Guard.ORDER_ERRORS, Guard.REJECTIONS})
@@ -259,9 +259,8 @@ MEASURES: dict[Guard, Callable[[Scene], Measure]] = {
 # -- what follows from it
 
 
-def measures(
-    config: RiskConfig, state: State, known: Knowledge, now: datetime, standing: Standing
-) -> dict[Guard, Measure]:
+def measures(config: RiskConfig, state: State, known: Knowledge, now: datetime) -> dict[Guard, Measure]:
+    standing = state.standing(known)
     scene = Scene(config, state, known, now, standing.worth, standing.equity, standing.daily_loss_limit(config))
     return {guard: measure(scene) for guard, measure in MEASURES.items()}
 
@@ -276,12 +275,10 @@ def level(measure: Measure, steps: Steps) -> GuardLevel:
     return max(_reached(measure.value, steps), measure.at_least, key=SEVERITY.index)
 
 
-def figures(
-    config: RiskConfig, state: State, known: Knowledge, now: datetime, standing: Standing
-) -> dict[Guard, GuardFigure]:
+def figures(config: RiskConfig, state: State, known: Knowledge, now: datetime) -> dict[Guard, GuardFigure]:
     """Every guard, in the order of the table."""
     found = {}
-    for guard, measure in measures(config, state, known, now, standing).items():
+    for guard, measure in measures(config, state, known, now).items():
         steps = steps_of(config, guard)
         found[guard] = GuardFigure(
             level=level(measure, steps),

@@ -244,8 +244,7 @@ class NatsServer:
         try:
             stored, duplicate = stream.store(subject, data, headers, self.scheduler.now)
         except Refused as refused:
-            error = {"code": refused.code, "err_code": refused.err_code, "description": refused.description}
-            answer = json.dumps({"error": error, "stream": stream.name, "seq": 0}).encode()
+            answer = json.dumps({"error": refused.words, "stream": stream.name, "seq": 0}).encode()
         else:
             answer = b'{"stream":"%s","seq":%d%s}' % (
                 stream.name.encode(),
@@ -282,8 +281,7 @@ class NatsServer:
         try:
             answer = manage(rest[-1], json.loads(data or b"{}"))
         except Refused as refused:
-            error = {"code": refused.code, "err_code": refused.err_code, "description": refused.description}
-            answer = {"error": error}
+            answer = {"error": refused.words}
         self._answer(reply, json.dumps(answer).encode())
         return True
 

@@ -39,9 +39,7 @@ class Refused(Exception):
 
     def __init__(self, err_code: int, description: str, code: int = 400) -> None:
         super().__init__(description)
-        self.code = code
-        self.err_code = err_code
-        self.description = description
+        self.words = {"code": code, "err_code": err_code, "description": description}
 
 
 @lru_cache(maxsize=1000)

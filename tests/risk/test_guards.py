@@ -461,5 +461,5 @@ def test_what_is_watched_outlives_a_restart() -> None:
 def test_measuring_changes_nothing() -> None:
     stage = Stage().bought("1")
     before = msgspec.json.encode(stage.state)
-    measures(WIDE, stage.state, stage.known, NOON, stage.state.standing(stage.known))
+    measures(WIDE, stage.state, stage.known, NOON)
     assert msgspec.json.encode(stage.state) == before

@@ -127,6 +127,7 @@ ROUNDS_MAX = 40  # a dozen outcomes, three orders to a position that one cannot 
 
 @played()
 @given(steps(*ANYTHING, most=25), ATTEMPTS, st.integers(0, 30), st.booleans(), st.booleans())
+@example([("buy", 0, 1)] * 8 + [("adjust", 0, 37), ("mark", 0, 1)], [], 0, False, False)
 def test_a_closing_ends_flat_or_as_dust(
     taken: list[Step], outcomes: list[str], crash: int, halted: bool, silent: bool
 ) -> None:
@@ -164,8 +165,9 @@ def test_a_closing_ends_flat_or_as_dust(
 
 
 def gone(play: Play, product_id: str) -> bool:
-    held = play.held[product_id]
-    return held < D("0.01") or held * play.prices[product_id] < 1
+    """Nothing is left that the venue would take: whole increments are sold, and they have a least value."""
+    saleable = play.held[product_id] // D("0.001") * D("0.001")
+    return saleable < D("0.01") or saleable * play.prices[product_id] < 1
 
 
 @played()

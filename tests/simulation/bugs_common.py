@@ -15,15 +15,14 @@ from libs.common.shell import CONFLICTS_MAX, Shell, Snapshot
 from libs.common.subjects import BY_TYPE, LEASE_BUCKET, SNAPSHOT_BUCKET, Kept
 from services.exporter.core import ExporterCore
 from services.marketdata.core import MarketDataCore
-from services.strategy.books import ZERO, Book
+from services.marketdata.facts import Connected
+from services.strategy.books import ZERO
 from services.strategy.core import Desk, StrategyCore
 from sim.world.faults import Kind
 from tests.simulation.planting import SETTLES, Patch, again, always, replaces, together
 
 TWO_RISKS = again(10, Kind.TWIN, "risk", seconds=9)
-HANDED_OVER = together(
-    again(6.3, Kind.TWIN, "execution", seconds=5), always(Kind.REST, switch="refuse", value=0.7)
-)
+HANDED_OVER = together(again(6.3, Kind.TWIN, "execution", seconds=5), always(Kind.REST, switch="refuse", value=0.7))
 
 
 # -- the shell
@@ -51,21 +50,10 @@ async def snapshot_one_ahead_of_its_state(self: Shell) -> None:
         self._saved, self._saved_applied, self._saved_ticks = state, self._applied, self._ticks
 
 
-@replaces(Shell, "_save_snapshot", rules=(3, 9, 10, SETTLES), within=6, faults=together(again(3, Kind.KILL, "execution"), again(3.1, Kind.BUS_SLOW, "execution", seconds=3, value=0.3)))
-async def snapshot_under_the_sequence_of_our_last_write(self: Shell) -> None:
-    """A snapshot is kept under the sequence of our last write, before which others may have written what we have not
-    read."""
-    state = self.core.dump()
-    if state and state != self._saved and self.bus.connected:
-        raw = Snapshot(self.applied, msgspec.Raw(state), self.clock.wall()).sealed()
-        await self.bus.store(SNAPSHOT_BUCKET, self.service, raw, None)
-        self._saved, self._saved_applied, self._saved_ticks = state, self._applied, self._ticks
-
-
 _catch_up = NatsLedger.catch_up
 
 
-@replaces(NatsLedger, "catch_up", rules=(3, 9, SETTLES), within=2, faults=again(5, Kind.KILL, "execution"))
+@replaces(NatsLedger, "catch_up", rules=(2, 3, 9, SETTLES), within=2, faults=again(5, Kind.KILL, "execution"))
 async def tail_not_read_at_start(self: NatsLedger) -> list[Delivery]:
     """A start takes up its snapshot, and leaves what came after it to the consumer."""
     return [] if self._subscription is None else await _catch_up(self)
@@ -110,7 +98,12 @@ async def _no_lease(self: NatsBus, key: str) -> int:
 
 
 @replaces(
-    NatsBus, "holds_lease", Patch(NatsBus, "hold_lease", _no_lease), rules=(1, 2, 9), within=4, faults=HANDED_OVER,
+    NatsBus,
+    "holds_lease",
+    Patch(NatsBus, "hold_lease", _no_lease),
+    rules=(1, 2, 9),
+    within=4,
+    faults=HANDED_OVER,
     wrap=property,
 )
 def two_act_without_a_lease(self: NatsBus) -> bool:
@@ -124,7 +117,12 @@ _on_recovered = StrategyCore._on_recovered
 _restore = StrategyCore.restore
 
 
-@replaces(StrategyCore, "_on_recovered", rules=(1,), faults=together(again(4, Kind.KILL, "strategy"), always(Kind.REST, switch="slow", value=1.0)))
+@replaces(
+    StrategyCore,
+    "_on_recovered",
+    rules=(1,),
+    faults=together(again(4, Kind.KILL, "strategy"), always(Kind.REST, switch="slow", value=1.0)),
+)
 def attempt_raised_at_every_restart(self: StrategyCore, now: datetime) -> list[m.Message]:
     """A start takes what was wanted before it for lost, and makes the next attempt."""
     for book in self._state.books.values():
@@ -133,9 +131,7 @@ def attempt_raised_at_every_restart(self: StrategyCore, now: datetime) -> list[m
     return _on_recovered(self, now)
 
 
-@replaces(
-    StrategyCore, "_retry", rules=(1,), within=2, faults=always(Kind.REST, switch="lose_answer", value=0.6)
-)
+@replaces(StrategyCore, "_retry", rules=(1,), within=2, faults=always(Kind.REST, switch="lose_answer", value=0.6))
 def exit_tried_again_while_one_is_open(self: StrategyCore, desk: Desk, now: datetime) -> list[m.Message]:
     """The next attempt of an exit follows after a pause, whether or not the order of the last one is at its end."""
     last, answer = desk.book.wanted, desk.book.answer
@@ -159,7 +155,7 @@ def position_forgotten_at_restart(self: StrategyCore, raw: bytes) -> None:
 # -- marketdata and the exporter
 
 _on_tick = MarketDataCore._on_tick
-_uncover = MarketDataCore._uncover
+_on_message = MarketDataCore.on_message
 
 
 @replaces(
@@ -178,13 +174,23 @@ def marks_confirmed_by_a_timer(self: MarketDataCore, now: datetime) -> list[m.Me
     return [*(mark for mark in confirmed if mark is not None), *_on_tick(self, now)]
 
 
-@replaces(MarketDataCore, "_uncover", rules=(5,), within=6, faults=again(6, Kind.SOCKET, switch="cut", seconds=3, value=0.3))
-def staleness_skipped_after_a_reconnect(self: MarketDataCore) -> None:
-    """Heartbeats of a new connection confirm the prices of the one before it, without waiting for its snapshots."""
-    quoted = {line.product_id: line.quoted for line in self.lines.values()}
-    _uncover(self)
-    for line in self.lines.values():
-        line.quoted = quoted[line.product_id]
+@replaces(
+    MarketDataCore,
+    "on_message",
+    rules=(5,),
+    within=3,
+    faults=together(
+        again(20, Kind.SOCKET, switch="cut", seconds=1, value=1.0),
+        again(20, Kind.SOCKET, switch="refuse_dial", seconds=8, value=1.0),
+    ),
+)
+def staleness_skipped_after_a_reconnect(self: MarketDataCore, message: m.Message, now: datetime) -> list[m.Message]:
+    """A new connection vouches for the prices of the one before it, without waiting for its snapshots."""
+    outputs = _on_message(self, message, now)
+    if isinstance(message, Connected):
+        confirmed = [line.confirm(now, now) for line in self.lines.values()]
+        outputs += [mark for mark in confirmed if mark is not None]
+    return outputs
 
 
 @replaces(ExporterCore, "restore", rules=(9, SETTLES), faults=again(10, Kind.KILL, "exporter"))

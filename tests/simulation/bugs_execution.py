@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime
 
+import msgspec
 from msgspec.structs import replace
 
 from libs.common import messages as m
-from libs.common.errors import OutcomeUnknown, PerpsError, Rejected, Retryable
+from libs.common.errors import OutcomeUnknown, Rejected
 from libs.common.messages import OrderStatus
-from services.execution import app, core, parse, permission, questions
+from services.execution import app, core, permission, questions, settlement
 from services.execution import inputs as i
 from services.execution.app import ExecutionApp
 from services.execution.bodies import Json
 from services.execution.budget import Priority
 from services.execution.core import ExecutionCore
-from services.execution.orders import VENUE_STATUS, Order
+from services.execution.orders import Order
 from services.execution.questions import Questions
 from services.execution.rest import Rest
 from services.execution.settlement import Settlement
-from services.execution.state import State
 from services.execution.venue import CoinbaseVenue
 from sim.world.faults import Kind
-from tests.simulation.planting import IN_PARTS, SETTLES, Bug, Patch, again, always, replaces, together
+from tests.simulation.planting import (
+    LONG_APPROVALS,
+    SETTLES,
+    TIGHT_LIMIT,
+    Bug,
+    Patch,
+    again,
+    always,
+    replaces,
+    together,
+)
 
 ANSWERS_LOST = again(12, Kind.REST, switch="lose_answer", seconds=6, value=0.7)
+CHANNEL_MUTE = always(Kind.VENUE, switch="user_drop", value=1000)
 REQUESTS_LATE = always(Kind.REST, switch="late_request", value=0.7)
 NOT_CONNECTED = again(10, Kind.REST, switch="refuse", seconds=7, value=0.8)
 SLOW_ANSWERS = always(Kind.REST, switch="slow", value=1.0)
@@ -37,10 +48,9 @@ KILLED = again(4, Kind.KILL, "execution")
 _place = CoinbaseVenue.place
 _edit = CoinbaseVenue.edit
 _on_recovered = ExecutionCore._on_recovered
-_not_sent = ExecutionCore._on_not_sent
 
 
-@replaces(CoinbaseVenue, "place", rules=(2,), faults=ANSWERS_LOST)
+@replaces(CoinbaseVenue, "place", rules=(2,), within=3, faults=ANSWERS_LOST)
 async def rejected_on_timeout(self: CoinbaseVenue, order: m.ApprovedOrder, signed: Callable[[datetime], None]) -> str:
     """A POST without an answer is taken for a rejection."""
     try:
@@ -74,9 +84,13 @@ def _closed_only(request: i.Place | i.Edit, trading: m.TradingState, now: dateti
     return permission.forbidden(trading, request.order if isinstance(request, i.Place) else request.wanted)
 
 
-@replaces(
-    permission, "refusal", Patch(app, "refusal", _closed_only), rules=(5,), faults=NOT_CONNECTED
-)
+def _timely_only(request: i.Place | i.Edit, trading: m.TradingState, now: datetime) -> m.Reason | None:
+    if now > request.expires_at:
+        return m.Reason.APPROVAL_EXPIRED
+    return permission.forbidden(trading, request.order if isinstance(request, i.Place) else request.wanted)
+
+
+@replaces(permission, "refusal", Patch(app, "refusal", _closed_only), rules=(5,), faults=NOT_CONNECTED)
 def expiry_not_looked_at_before_the_post(
     request: i.Place | i.Edit, trading: m.TradingState, now: datetime
 ) -> m.Reason | None:
@@ -112,19 +126,59 @@ def approval_forgotten_at_start(self: ExecutionCore, message: m.Recovered, now: 
     return outputs
 
 
+@replaces(
+    core,
+    "outdated",
+    Patch(permission, "refusal", _timely_only),
+    Patch(app, "refusal", _timely_only),
+    rules=(4,),
+    within=6,
+    faults=again(16, Kind.BUS_PARTITION, "execution", seconds=10),
+    scene=LONG_APPROVALS,
+)
+def approval_of_an_older_state_counts(
+    trading: m.TradingState | None, revision: int, expires_at: datetime, wanted: m.ApprovedOrder, now: datetime
+) -> m.Reason | None:
+    """An approval from before a halt counts again after the resume: its revision is not compared."""
+    if trading is None:
+        return m.Reason.TRADING_STATE_UNKNOWN
+    return m.Reason.APPROVAL_EXPIRED if now > expires_at else permission.forbidden(trading, wanted)
+
+
+@replaces(core, "unwanted", rules=(4,), within=4, faults=(), scene=TIGHT_LIMIT)
+def entries_rest_in_a_halt(order: Order, trading: m.TradingState | None) -> list[m.Message]:
+    """A halt keeps new orders from leaving, and leaves those that rest at the venue."""
+    return []
+
+
+@replaces(
+    ExecutionApp, "_watch_bus", rules=(10,), within=4, faults=again(30, Kind.BUS_PARTITION, "execution", seconds=25)
+)
+async def entries_rest_with_the_bus_gone(self: ExecutionApp) -> None:
+    """Nobody takes resting entries off the venue when the bus has been gone for long."""
+
+
+@replaces(CoinbaseVenue, "edit", rules=(2,), within=4, faults=ANSWERS_LOST)
+async def edit_refused_on_timeout(
+    self: CoinbaseVenue, venue_order_id: str, wanted: m.ApprovedOrder, signed: Callable[[datetime], None]
+) -> None:
+    """An edit without an answer is taken for refused, while the venue may have taken it."""
+    try:
+        await _edit(self, venue_order_id, wanted, signed)
+    except OutcomeUnknown as error:
+        raise Rejected("no_answer", str(error)) from None
+
+
 # -- asking
-
-_never_arrived = Questions.never_arrived
-
 
 one_listing_is_enough = Bug(
     "one listing is enough",
-    "A request counts as never arrived after one listing without it, while the venue lists an order only seconds later.",
+    "A request counts as never arrived after one listing without it, while the venue lists an order seconds later.",
     rules=(2,),
     first=0,
     within=4,
     patches=(Patch(questions, "LISTINGS_NEEDED", 1),),
-    faults=together(REQUESTS_LATE, always(Kind.VENUE, switch="orders_lag_seconds", value=5)),
+    faults=together(REQUESTS_LATE, CHANNEL_MUTE, always(Kind.VENUE, switch="orders_lag_seconds", value=5)),
 )
 
 
@@ -135,7 +189,7 @@ def never_arrived_while_its_token_lives(self: Questions, order: Order, asked_at:
     return self.of(order).answers_without >= questions.LISTINGS_NEEDED
 
 
-@replaces(CoinbaseVenue, "find", rules=(2,), faults=ANSWERS_LOST)
+@replaces(CoinbaseVenue, "find", rules=(2,), within=4, faults=together(ANSWERS_LOST, CHANNEL_MUTE))
 async def looked_for_among_open_orders_only(
     self: CoinbaseVenue, client_order_id: str, product_id: str, start: datetime
 ) -> i.VenueOrder | None:
@@ -149,23 +203,23 @@ async def looked_for_among_open_orders_only(
 
 # -- fills and ends
 
-_settle = core.settle
+_settle = settlement.settle
 _fill_of = Order.fill_of
 
 
-@replaces(core, "settle", rules=(3,), within=4, scene=IN_PARTS)
+@replaces(core, "settle", rules=(3,), within=4)
 def fill_counted_twice(order: Order, answer: i.OrderSeen, now: datetime) -> Settlement:
     """Every answer of the venue books all fills that it lists, those that are booked already among them."""
     return _settle(replace(order, entry_ids=[]), answer, now)
 
 
-@replaces(Order, "fill_of", rules=(3,), within=4, scene=IN_PARTS)
+@replaces(Order, "fill_of", rules=(3,), within=4)
 def fill_with_the_sum_of_its_order(self: Order, fill: i.VenueFill, now: datetime) -> m.Fill:
     """A fill is booked with the filled quantity of its order, which is the same for the first one."""
     return replace(_fill_of(self, fill, now), size=self.filled_qty + fill.size)
 
 
-@replaces(core, "settle", rules=(2,), within=4, scene=IN_PARTS)
+@replaces(core, "settle", rules=(2,), within=4)
 def partly_filled_taken_for_filled(order: Order, answer: i.OrderSeen, now: datetime) -> Settlement:
     """An order is FILLED as soon as the venue lists a fill of it."""
     if answer.fills:
@@ -188,17 +242,6 @@ def ended_before_its_fills_are_listed(order: Order, answer: i.OrderSeen, now: da
     return _settle(order, replace(answer, order=replace(answer.order, filled_qty=None)), now)
 
 
-cancel_queued_taken_for_canceled = Bug(
-    "cancel queued taken for canceled",
-    "The venue's CANCEL_QUEUED ends an order, although it may fill until it is CANCELLED.",
-    rules=(2,),
-    first=0,
-    within=4,
-    patches=(Patch(parse, "VENUE_STATUS", {**VENUE_STATUS, "CANCEL_QUEUED": OrderStatus.CANCELED}),),
-    faults=always(Kind.VENUE, switch="cancel_queued", value=1),
-)
-
-
 # -- restarts
 
 _restore = ExecutionCore.restore
@@ -217,4 +260,4 @@ def steps_counted_anew_after_a_restart(self: ExecutionCore, raw: bytes) -> None:
 def open_orders_forgotten_at_restart(self: ExecutionCore) -> bytes:
     """The snapshot keeps the orders that have ended, and the open ones are to come from the ledger's tail."""
     ended = {key: order for key, order in self.state.orders.items() if order.terminal}
-    return m.json.encode(replace(self.state, orders=ended))
+    return msgspec.json.encode(replace(self.state, orders=ended))

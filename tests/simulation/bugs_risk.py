@@ -8,24 +8,24 @@ from decimal import Decimal
 import msgspec
 
 from libs.common import messages as m
+from libs.common import shell
 from libs.common.bus import Entry
 from libs.common.subjects import STATE_BUCKET, TRADING_KEY
 from services.execution import app as execution_app
 from services.execution import permission
 from services.execution.orders import Order
 from services.risk import app as risk_app
-from services.risk import core, rules
+from services.risk import rules
 from services.risk.app import RiskShell
 from services.risk.books import ZERO, Books, Holding
 from services.risk.core import RiskCore
 from services.risk.knowledge import Knowledge
 from services.risk.rules import ENTRIES, RULES, Rule
 from services.risk.sizing import Context, floor_to
-from services.risk.state import Answers, OpenOrder, State
+from services.risk.state import Answers, OpenOrder, Standing, State
 from services.risk.trading import LOSS_REASON, RISK
-from libs.common import shell
 from sim.world.faults import Fault, Kind
-from tests.simulation.planting import IN_PARTS, SETTLES, TIGHT_LIMIT, Bug, Patch, again, replaces, together
+from tests.simulation.planting import SETTLES, SOON_SEEN, TIGHT_LIMIT, TOKYO_MIDNIGHT, Bug, Patch, again, replaces, together
 
 KILLED = again(4, Kind.KILL, "risk")
 STATE_LOST = again(20, Kind.STATE_LOST, value=0)
@@ -39,6 +39,7 @@ VENUE_GONE = together(
 _order = Context.order
 _restore = RiskCore.restore
 _on_message = RiskCore.on_message
+_step_in = RiskCore._step_in
 _trading_state = shell.trading_state
 
 
@@ -77,7 +78,7 @@ def sale_not_clamped(self: Context) -> Decimal:
 _quantity = vars(Context)["quantity"]
 
 
-@replaces(Context, "selling", Patch(permission, "free", _free), rules=(6,), within=4, scene=IN_PARTS, wrap=property)
+@replaces(Context, "selling", Patch(permission, "free", _free), rules=(6,), within=4, wrap=property)
 def sales_share_what_is_held(self: Context) -> Decimal:
     """A sale is clamped to what is held, and not to what other open sales leave of it."""
     return ZERO
@@ -116,7 +117,6 @@ stale_marks_trade = Bug(
 # -- reservations
 
 _move = State.move
-_reserved = State.reserved
 
 
 @replaces(RiskCore, "dump", rules=(10,), faults=KILLED)
@@ -169,6 +169,7 @@ def edit_loses_its_reservation(self: OpenOrder, event: m.OrderEvent) -> None:
 
 # -- the trading state
 
+
 def _active(entry: Entry | None, now: datetime) -> m.TradingState:
     state = _trading_state(entry, now)
     return state if state.id != "trading-lost" else msgspec.structs.replace(state, state=m.Trading.ACTIVE)
@@ -203,9 +204,6 @@ async def halt_kept_in_memory(self: RiskShell, state: m.TradingState) -> m.Tradi
     return msgspec.structs.replace(state, revision=state.revision + 1)
 
 
-_step_in = RiskCore._step_in
-
-
 @replaces(RiskCore, "_step_in", rules=(4, 7), within=4, faults=(), scene=TIGHT_LIMIT)
 def daily_loss_not_latched(
     self: RiskCore, figures: dict[m.Guard, m.GuardFigure], now: datetime
@@ -221,6 +219,8 @@ def daily_loss_not_latched(
 # -- the books
 
 _day_result = Holding.day_result
+_standing = State.standing
+_roll = Books.roll
 
 
 @replaces(Holding, "day_result", rules=(7,), within=4, faults=(), scene=TIGHT_LIMIT)
@@ -236,25 +236,41 @@ def day_begins_anew_at_every_restart(self: RiskCore, raw: bytes) -> None:
     self.state.books.midnight = m.EPOCH
 
 
-@replaces(Books, "roll", rules=(7,), within=4, faults=(), scene=TIGHT_LIMIT)
+@replaces(Books, "roll", rules=(7,), within=4, faults=(), scene=TOKYO_MIDNIGHT)
 def day_of_another_clock(self: Books, now: datetime) -> None:
     """The day begins at midnight in Tokyo, and not at 00:00 UTC."""
     _roll(self, now + timedelta(hours=9))
 
 
-_roll = Books.roll
-
-
-@replaces(
-    State, "equity", rules=(8,), faults=(Fault(0.55, Kind.PAUSE, "execution", seconds=5),)
-)
-def unknown_opening_counts_as_nothing(self: State, known: Knowledge) -> Decimal | None:
+@replaces(State, "standing", rules=(8,), faults=(Fault(0.55, Kind.PAUSE, "execution", seconds=5),))
+def unknown_opening_counts_as_nothing(self: State, known: Knowledge) -> Standing:
     """Equity is told before the opening balances are known, as if there had been none."""
-    worth, cash = self.books.worth(known.prices), self.balances(known).get(known.quote_currency, ZERO)
-    return None if worth is None else cash + worth.value
+    found = _standing(self, known)
+    return found if found.worth is None or found.equity is not None else found._replace(equity=found.worth.value)
 
 
 @replaces(State, "compare", rules=(3, SETTLES), within=2, faults=again(20, Kind.HAND, value=500.0))
 def drift_not_shown(self: State, known: object) -> None:
     """The books are taken for right whatever the account says."""
     self.drift = {}
+
+
+def _calm(figures: dict[m.Guard, m.GuardFigure]) -> dict[m.Guard, m.GuardFigure]:
+    drift = msgspec.structs.replace(figures[m.Guard.POSITION_DRIFT], level=m.GuardLevel.OK)
+    return {**figures, m.Guard.POSITION_DRIFT: drift}
+
+
+@replaces(
+    RiskCore,
+    "_step_in",
+    Patch(rules, "RULES", without(m.Reason.ACCOUNT_DRIFT)),
+    rules=(3,),
+    within=8,
+    faults=(Fault(9, Kind.HAND, value=-500.0),),
+    scene=SOON_SEEN,
+)
+def entries_while_the_account_drifts(
+    self: RiskCore, figures: dict[m.Guard, m.GuardFigure], now: datetime
+) -> m.TradingState | None:
+    """A drift is shown, and neither a rule nor the guard keeps entries from passing."""
+    return _step_in(self, _calm(figures), now)

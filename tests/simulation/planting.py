@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from decimal import Decimal
+from datetime import UTC, datetime
 from typing import NamedTuple
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
-from sim.world import market, operator, world
+from sim.world import checks, world
 from sim.world.checks import LIVENESS
 from sim.world.faults import Fault, Kind
+from sim.world.processes import Configs
 
 FIRST_FAULT, LAST_FAULT = 9.0, 88.0  # virtual seconds of a schedule made for one bug
 SETTLES = LIVENESS
@@ -32,8 +33,8 @@ class Patch(NamedTuple):
 
 class Bug(Struct, frozen=True):
     """`wrong` is what a reviewer would say. One of `rules` of the design (by their numbers, or SETTLES) must break
-    within the seeds 0 to `within` - 1; `first` is the seed that does it. `faults` replace those of the seeds, and `scene`
-    is where the bug shows early (a smaller limit, smaller trades): it holds without the bug as well."""
+    within the seeds 0 to `within` - 1; `first` is the seed that does it. `faults` replace those of the seed; `scene`
+    is where the bug shows early (a smaller limit): the world holds there without the bug."""
 
     name: str
     wrong: str
@@ -77,13 +78,18 @@ def replaces(
 
 
 _configs = world._configs
+
+
+def _approving(configs: Configs) -> Configs:
+    """Approvals outlive many a change of the trading state."""
+    return structs.replace(configs, risk=structs.replace(configs.risk, approval_ttl_seconds=20))
+
+
 TIGHT_LIMIT = (Patch(world, "_configs", lambda tight: _configs(True)),)  # of the daily loss: fees alone reach it
-NIGHT = (Patch(world, "NOON", world.NIGHT),)
-# Resting orders lie so near the market that it reaches them, and trades are so small that they fill in parts.
-IN_PARTS = (
-    Patch(market, "SIZES", (5, 100)),
-    Patch(operator, "AWAY", (Decimal("0.0001"), Decimal("0.0006"))),
-)
+LONG_APPROVALS = (Patch(world, "_configs", lambda tight: _approving(_configs(tight))),)
+SOON_SEEN = (Patch(checks, "DRIFT_GRACE_SECONDS", 30.0),)  # with nothing else wrong: two readings of the account
+# Not a midnight of UTC, but one of Tokyo, passes within the life.
+TOKYO_MIDNIGHT = (Patch(world, "NOON", datetime(2026, 3, 1, 14, 59, 30, tzinfo=UTC)),)
 
 
 def again(

@@ -111,10 +111,10 @@ def _watched(catches: Iterator[Catch], total: int) -> Iterator[Catch]:
 
 
 def _table(catches: Sequence[Catch]) -> Table:
-    table = Table("bug", "caught by", "seed", "of", "seconds", title="planted bugs")
+    table = Table("planted bug", "caught by", "at seed", "of", "seconds")
     for catch in catches:
         bug = BUGS[catch.name]
-        by = catch.broken.partition(":")[0] if not catch.fault else f"[red]{catch.fault}"
+        by = "[red]not as it should be" if catch.fault else catch.broken.partition(":")[0].partition(",")[0]
         table.add_row(catch.name, by, str(catch.seed), str(bug.within), f"{catch.seconds:.1f}")
     return table
 
