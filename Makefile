@@ -8,7 +8,7 @@ REASON ?=
 MINUTES ?= 60
 SEED ?= 1
 
-.PHONY: install run test matrix chaos bench status restart halt resume clean
+.PHONY: install run test matrix proof chaos bench status restart halt resume clean
 
 install: .venv/.installed
 

@@ -1,7 +1,7 @@
-"""Virtual time. One scheduler orders everything that happens; each life of a process has an event loop of its own on it.
+"""Virtual time. One scheduler orders everything that happens; each life of a process has a loop of its own on it.
 
-A process is killed between two steps by letting its loop die: none of its coroutines ever goes on, no `finally` runs, as
-with SIGKILL. Equal calls give an equal order: what is due at the same moment runs in the order in which it was asked for.
+A process is killed between two steps by letting its loop die: none of its coroutines ever goes on, no `finally` runs,
+as with SIGKILL. Equal calls give an equal order: what is due at one moment runs in the order in which it was asked for.
 """
 
 from __future__ import annotations

@@ -11,9 +11,9 @@ from sim.products import ASSETS
 from sim.ticks import Side, Tick
 from sim.world.loop import Scheduler
 
-STEP = 0.0006  # standard deviation of one return
+STEP = 0.0008  # standard deviation of one return
 JUMP_CHANCE, JUMP = 0.01, 0.01
-PAUSES = (0.3, 1.2)  # seconds between two ticks
+PAUSES = (0.4, 2.4)  # seconds between two ticks
 SIZES = ((5, 100), (20, 30_000))  # quote currency, of what the market trades: every other trade is a small one
 CENT, UNIT = Decimal("0.01"), Decimal("0.000001")
 

@@ -50,7 +50,7 @@ class Operator:
         """Until it is over; then no new orders, none left at the venue, and all that happened by hand is classified."""
         weights = [weight for weight, _ in self._actions]
         while not over():
-            await asyncio.sleep(self._chance.uniform(0.8, 4))
+            await asyncio.sleep(self._chance.uniform(0.5, 3))
             _, action = self._chance.choices(self._actions, weights)[0]
             await action()
         while not await self._classified():

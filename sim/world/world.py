@@ -39,7 +39,9 @@ FAULTS_FROM, FAULTS_TO, QUIET_FROM = 8.0, 90.0, 95.0  # virtual seconds
 SETTLED_BY = 80.0  # seconds of quiet; a lost request alone needs its token's life, a margin and two listings
 NOON, NIGHT = datetime(2026, 3, 1, 12, tzinfo=UTC), datetime(2026, 3, 1, 23, 59, 20, tzinfo=UTC)
 OPENING = {"USD": Decimal(20_000), "BTC": Decimal("0.05"), "ETH": Decimal(1)}
-TIGHT_LIMIT = Decimal(12)  # quote currency a day, in some worlds: fees alone reach it
+PRODUCTS = ("BTC-USD", "BTC-USD", "BTC-USD,ETH-USD")
+ORDERS_LEAST, LONGEST = 20, 150.0  # a world that has seen fewer orders trades on, to so many virtual seconds
+TIGHT_LIMIT = Decimal(25)  # quote currency a day, in some worlds: fees alone reach it
 TOUCH = Decimal(250)  # quote currency at the best price: larger orders are filled in parts
 RESTART_SECONDS = (0.3, 2.0)  # the supervisor's pause before a start
 
@@ -58,8 +60,8 @@ class Outcome(Struct, frozen=True):
 
 
 @cache
-def _configs(tight: bool) -> Configs:
-    settings = settings_module.load("profile", {}, Path(__file__).parent)
+def _configs(products: str, tight: bool) -> Configs:
+    settings = settings_module.load("profile", {"PERPS_MARKET_PRODUCTS": products}, Path(__file__).parent)
     configs = configs_of(settings)
     if not tight:
         return configs
@@ -94,7 +96,7 @@ class World:
         self.faults = tuple(faults)
         self.scheduler = Scheduler()
         self.trace = trace
-        self.configs = _configs(self.chance("limit").random() < 0.25)
+        self.configs = _configs(self.chance("products").choice(PRODUCTS), self.chance("limit").random() < 0.15)
         self.epoch = NIGHT if self.chance("epoch").random() < 0.2 else NOON
         self.lives: list[Life] = []
         self.starts = 0
@@ -144,6 +146,9 @@ class World:
             self.scheduler.at(fault.at, lambda fault=fault: self.strikes.strike(fault))  # type: ignore[misc]
         self.scheduler.run(QUIET_FROM)
         self._end_faults()
+        while self._orders() < ORDERS_LEAST and self.scheduler.now < LONGEST:
+            self.scheduler.run(self.scheduler.now + 1)
+        self.quiet = True
         self._settle()
 
     def _settle(self) -> None:
@@ -157,7 +162,6 @@ class World:
 
     def _end_faults(self) -> None:
         self.say("world", "the faults are over")
-        self.quiet = True
         self.strikes.end()
 
     async def _provision(self, loop: Loop) -> None:
@@ -313,11 +317,14 @@ class World:
         self.waits.every_second()
         self.scheduler.later(1, self._every_second)
 
+    def _orders(self) -> int:
+        """That the venue has seen."""
+        return sum(len(order.venue) for order in self.facts.orders.values())
+
     def outcome(self, broken: str) -> Outcome:
-        orders = sum(len(order.venue) for order in self.facts.orders.values())
         now, steps = self.scheduler.now, self.scheduler.steps
         fills = len(self.facts.fills)
-        return Outcome(self.seed, self.faults, broken, now, orders, fills, self.starts, steps)
+        return Outcome(self.seed, self.faults, broken, now, self._orders(), fills, self.starts, steps)
 
 
 def _shown(message: m.Message) -> str:

@@ -133,7 +133,7 @@ def approval_forgotten_at_start(self: ExecutionCore, message: m.Recovered, now: 
     Patch(app, "refusal", _timely_only),
     rules=(4,),
     within=6,
-    faults=again(16, Kind.BUS_PARTITION, "execution", seconds=10),
+    faults=NOT_CONNECTED,
     scene=LONG_APPROVALS,
 )
 def approval_of_an_older_state_counts(

@@ -13,6 +13,7 @@ from sim.world import checks, world
 from sim.world.checks import LIVENESS
 from sim.world.faults import Fault, Kind
 from sim.world.processes import Configs
+from sim.world.strikes import Strikes
 
 FIRST_FAULT, LAST_FAULT = 9.0, 88.0  # virtual seconds of a schedule made for one bug
 SETTLES = LIVENESS
@@ -82,11 +83,16 @@ _configs = world._configs
 
 def _approving(configs: Configs) -> Configs:
     """Approvals outlive many a change of the trading state."""
-    return structs.replace(configs, risk=structs.replace(configs.risk, approval_ttl_seconds=20))
+    risk = structs.replace(configs.risk, approval_ttl_seconds=20)
+    return structs.replace(configs, risk=risk, strategy=structs.replace(configs.strategy, signal_ttl_seconds=20))
 
 
-TIGHT_LIMIT = (Patch(world, "_configs", lambda tight: _configs(True)),)  # of the daily loss: fees alone reach it
-LONG_APPROVALS = (Patch(world, "_configs", lambda tight: _approving(_configs(tight))),)
+TIGHT_LIMIT = (Patch(world, "_configs", lambda *chosen: _configs(*chosen[:-1], True)),)  # of the daily loss: fees alone reach it
+# With faults of the venue alone, nothing excuses an order that leaves under another trading state.
+LONG_APPROVALS = (
+    Patch(world, "_configs", lambda *chosen: _approving(_configs(*chosen))),
+    Patch(Strikes, "_disturbed", lambda self, seconds: None),
+)
 SOON_SEEN = (Patch(checks, "DRIFT_GRACE_SECONDS", 30.0),)  # with nothing else wrong: two readings of the account
 # Not a midnight of UTC, but one of Tokyo, passes within the life.
 TOKYO_MIDNIGHT = (Patch(world, "NOON", datetime(2026, 3, 1, 14, 59, 30, tzinfo=UTC)),)
