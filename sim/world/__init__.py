@@ -1,1 +1,1 @@
-"""The whole system in one process: five services, the bus and the venue on one virtual clock, everything from a seed."""
+"""The whole system in one process: services, bus and venue on one virtual clock, everything from a seed."""

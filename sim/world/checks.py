@@ -162,9 +162,10 @@ class Checks:
         held = {name: size * prices.get(name, ZERO) for name, size in self.facts.position.items()}
         reserved: dict[str, Decimal] = {product: self._reserved_by(verdict)}
         for order in self.facts.open_orders():
-            if order.verdict is not None and order.approved is not None and order.approved.side is m.Side.BUY:
-                if not (verdict.edits and order.approved.client_order_id == approved.client_order_id):
-                    reserved[order.verdict.product_id] = reserved.get(order.verdict.product_id, ZERO) + order.left
+            other = order.approved
+            if other is None or other.side is not m.Side.BUY or other.client_order_id == approved.client_order_id:
+                continue
+            reserved[other.product_id] = reserved.get(other.product_id, ZERO) + order.left
         one = (held.get(product, ZERO) + reserved[product]) * (1 - PRICE_TOLERANCE)
         all_of_them = (sum(held.values(), ZERO) + sum(reserved.values(), ZERO)) * (1 - PRICE_TOLERANCE)
         limit = config.position_limit(product)
@@ -303,7 +304,7 @@ class Checks:
         size = told.base_size or ZERO
         self.require(size <= order.most, 1, f"{key} has {size} at the venue, approved are {order.most}")
         if order.approved.reduce_only:
-            self.require(told.side is not venue.Side.BUY, 6, f"{key} is reduce-only and buys")
+            self.require(str(told.side) != m.Side.BUY, 6, f"{key} is reduce-only and buys")
 
     def on_balances(self, totals: dict[str, Decimal], by_hand: dict[str, Decimal]) -> None:
         """The venue's totals after a change: the bot sells nothing that it did not buy."""

@@ -10,13 +10,14 @@ import asyncio
 import contextlib
 import heapq
 import sys
+import warnings
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from contextvars import Context, copy_context
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVarTuple, Unpack
 
-T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 Work = Callable[[], None]
 
 
@@ -83,7 +84,13 @@ class Step(asyncio.TimerHandle):
             self._loop.run(self)
 
 
-class Loop(asyncio.AbstractEventLoop):
+if TYPE_CHECKING:  # what is left abstract is never asked for
+    Base = asyncio.BaseEventLoop
+else:
+    Base = asyncio.AbstractEventLoop
+
+
+class Loop(Base):
     """The event loop of one life of one process; `alive` until it dies. `wall_offset` is by how many seconds its wall
     clock is ahead. An error that no task of its own handles goes to `failed`."""
 
@@ -135,7 +142,7 @@ class Loop(asyncio.AbstractEventLoop):
             for task in self._corpses or list(asyncio.all_tasks(self)):
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
                 with contextlib.suppress(BaseException):
-                    task.get_coro().close()  # type: ignore[union-attr]
+                    task.get_coro().close()
             self._corpses = []
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
@@ -147,21 +154,23 @@ class Loop(asyncio.AbstractEventLoop):
     def time(self) -> float:
         return self.scheduler.now
 
-    def call_soon(self, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> asyncio.Handle:
+    def call_soon(
+        self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.Handle:
         step = Step(callback, args, self, context)
         if self.alive:
             self.scheduler.soon(step)
         return step
 
-    call_soon_threadsafe = call_soon
+    call_soon_threadsafe = call_soon  # there is one thread
 
     def call_later(
-        self, delay: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
+        self, delay: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
         return self.call_at(self.scheduler.now + delay, callback, *args, context=context)
 
     def call_at(
-        self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
+        self, when: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
         step = Step(callback, args, self, context)
         self.scheduler.at(when, step)
@@ -170,8 +179,8 @@ class Loop(asyncio.AbstractEventLoop):
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=self)
 
-    def create_task(self, coro: Any, *, name: str | None = None, context: Context | None = None) -> asyncio.Task[Any]:
-        return asyncio.Task(coro, loop=self, name=name, context=context)
+    def create_task(self, coro: Any, *, name: object = None, context: Context | None = None) -> asyncio.Task[Any]:
+        return asyncio.Task(coro, loop=self, name=None if name is None else str(name), context=context)
 
     def get_debug(self) -> bool:
         return False
@@ -237,9 +246,12 @@ def _nothing() -> None:
 
 
 @contextlib.contextmanager
-def _silence() -> Any:
+def _silence() -> Iterator[None]:
+    """What a dead coroutine says while it is let go of concerns nobody."""
     hook, sys.unraisablehook = sys.unraisablehook, lambda unraisable: None
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         sys.unraisablehook = hook

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
+from functools import partial
 from random import Random
 
 from libs.common import messages as m
@@ -53,12 +54,20 @@ class Operator:
             await asyncio.sleep(self._chance.uniform(0.5, 3))
             _, action = self._chance.choices(self._actions, weights)[0]
             await action()
-        while not await self._classified():
-            await asyncio.sleep(1)
+        await self._until(self._classified)
         for service, command in (("risk", "halt"), ("execution", "cancel-all")):
-            while (reply := await self.command(service, command)) is None or not reply.ok:
-                await asyncio.sleep(1)
+            await self._until(partial(self._done, service, command))
         self.done = True
+
+    async def _until(self, done: Callable[[], Awaitable[bool]]) -> None:
+        """Ask again, until it is so."""
+        if not await done():
+            await asyncio.sleep(1)
+            await self._until(done)
+
+    async def _done(self, service: str, command: str) -> bool:
+        reply = await self.command(service, command)
+        return reply is not None and reply.ok
 
     async def ask(self, service: str, command: str, body: m.Command, tries: int = TRIES) -> m.Reply | None:
         """Ask again, with the same body, where nobody answers: who was asked may have done it all the same."""

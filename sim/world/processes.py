@@ -85,7 +85,7 @@ class Tasks(AsyncioTasks):
 
 
 class Life:
-    """One start of one service. `ended` is told whether it ended by itself; `defect` of an error that is none of ours."""
+    """One start of one service. `error` is what ended it, unless the world did; `defect`: it was none of ours."""
 
     def __init__(self, world: Surface, service: str, loop: Loop, clock: Clock, chance: Random) -> None:
         self.service = service

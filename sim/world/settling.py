@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -14,6 +14,7 @@ from services.risk.core import RiskCore
 from services.strategy.core import StrategyCore
 from sim.world.facts import ZERO, currencies
 
+C = TypeVar("C")
 if TYPE_CHECKING:
     from sim.world.world import World
 
@@ -106,7 +107,7 @@ def forgotten(world: World) -> str:
     return ""
 
 
-def _core(world: World, service: str, kind: type) -> object:
+def _core(world: World, service: str, kind: type[C]) -> C:
     core = world.alive(service)[0].core
     assert isinstance(core, kind), f"{service} has a core of its own"
     return core

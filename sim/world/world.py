@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -26,11 +26,12 @@ from sim.world.faults import Fault, schedule
 from sim.world.loop import Clock, Loop, Scheduler
 from sim.world.market import Market
 from sim.world.nats_client import open_bus
-from sim.world.nats_server import NatsServer, Stored
+from sim.world.nats_server import NatsServer
 from sim.world.network import VenueNetwork
 from sim.world.operator import Operator
 from sim.world.processes import Configs, Life, configs_of
 from sim.world.settling import forgotten, unsettled
+from sim.world.streams import Stored
 from sim.world.strikes import TRADING_SUBJECT, Strikes
 from sim.world.told import on_figures, on_mark
 from sim.world.waits import Waits
@@ -143,7 +144,7 @@ class World:
         operator = self._loop("operator")
         operator.start(self._operate(operator))
         for fault in self.faults:
-            self.scheduler.at(fault.at, lambda fault=fault: self.strikes.strike(fault))  # type: ignore[misc]
+            self.scheduler.at(fault.at, partial(self.strikes.strike, fault))
         self.scheduler.run(QUIET_FROM)
         self._end_faults()
         while self._orders() < ORDERS_LEAST and self.scheduler.now < LONGEST:
@@ -187,7 +188,7 @@ class World:
         self.starts += 1
         loop = self._loop(f"{service}-{self.starts}")
         life = Life(self, service, loop, Clock(loop, self.epoch), self.chance(f"{service} {self.starts}"))
-        loop.on_death = lambda: self._died(life)
+        loop.on_death = partial(self._died, life)
         self.lives.append(life)
         self.say(loop.name, "starts")
         life.start()
@@ -208,7 +209,11 @@ class World:
             self.waits.ended(life)
         if not self.alive(life.service):
             pause = self.chance(f"pause {self.starts} {life.loop.name}").uniform(*RESTART_SECONDS)
-            self.scheduler.later(pause, lambda: None if self.alive(life.service) else self.begin(life.service) and None)
+            self.scheduler.later(pause, partial(self._begin_again, life.service))
+
+    def _begin_again(self, service: str) -> None:
+        if not self.alive(service):
+            self.begin(service)
 
     def bury(self) -> None:
         for life in self.lives:
@@ -330,7 +335,9 @@ class World:
 def _shown(message: m.Message) -> str:
     match message:
         case m.Verdict():
-            return f"verdict {message.signal_id[:8]} {message.reason} {message.order.client_order_id if message.order else ''}"
+            order = message.order
+            told = f" {order.side} {order.quantity} {order.product_id} as {order.client_order_id}" if order else ""
+            return f"verdict {message.signal_id[:8]} {message.reason}{told}"
         case m.OrderEvent():
             return f"order {message.client_order_id} {message.status} {message.reason} filled {message.filled_qty}"
         case m.Fill():

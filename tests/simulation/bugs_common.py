@@ -40,7 +40,7 @@ async def handled_before_it_is_durable(self: Shell, output: m.Message) -> None:
     self._written = await self._ledger.append(output, self._over.get(type(output), ""))
 
 
-@replaces(Shell, "_save_snapshot", rules=(3, 9, 10, SETTLES), within=4, faults=again(3, Kind.KILL, "risk"))
+@replaces(Shell, "_save_snapshot", rules=(3, 9, 10, SETTLES), faults=again(3, Kind.KILL, "risk"))
 async def snapshot_one_ahead_of_its_state(self: Shell) -> None:
     """A snapshot is kept under the sequence that comes next, which its state does not hold."""
     state = self.core.dump()
@@ -53,13 +53,13 @@ async def snapshot_one_ahead_of_its_state(self: Shell) -> None:
 _catch_up = NatsLedger.catch_up
 
 
-@replaces(NatsLedger, "catch_up", rules=(2, 3, 9, SETTLES), within=2, faults=again(5, Kind.KILL, "execution"))
+@replaces(NatsLedger, "catch_up", rules=(2, 3, 9, SETTLES), faults=again(5, Kind.KILL, "execution"))
 async def tail_not_read_at_start(self: NatsLedger) -> list[Delivery]:
     """A start takes up its snapshot, and leaves what came after it to the consumer."""
     return [] if self._subscription is None else await _catch_up(self)
 
 
-@replaces(Shell, "_effects", rules=(1,), within=2, faults=TWO_RISKS)
+@replaces(Shell, "_effects", rules=(1,), faults=TWO_RISKS)
 async def old_decision_written_again(self: Shell, outputs: list[m.Message], origin: m.Message) -> list[m.Message]:
     """Who has lost a compare-and-set reads on, and then writes what it had decided before."""
     for _ in range(CONFLICTS_MAX):
@@ -73,7 +73,7 @@ async def old_decision_written_again(self: Shell, outputs: list[m.Message], orig
     raise Stop("too many lost writes")
 
 
-@replaces(NatsLedger, "_expected", rules=(1, 9, 10), within=2, faults=TWO_RISKS)
+@replaces(NatsLedger, "_expected", rules=(1, 9, 10), faults=TWO_RISKS)
 async def compare_and_set_against_what_is_there(self: NatsLedger, subject: str) -> int:
     """The sequence that a write expects is read right before it, whether or not that message has been handled."""
     last = await self._bus.last_on(subject)
@@ -83,7 +83,7 @@ async def compare_and_set_against_what_is_there(self: NatsLedger, subject: str) 
 # -- the lease
 
 
-@replaces(NatsBus, "hold_lease", rules=(1, 2, 9), within=4, faults=HANDED_OVER)
+@replaces(NatsBus, "hold_lease", rules=(1, 2, 9), faults=HANDED_OVER)
 async def lease_taken_over(self: NatsBus, key: str) -> int:
     """A new process takes the lease from the old one instead of waiting for its end."""
     subject, owner = f"$KV.{LEASE_BUCKET}.{key}", self.nc.new_inbox().encode()
@@ -102,7 +102,6 @@ async def _no_lease(self: NatsBus, key: str) -> int:
     "holds_lease",
     Patch(NatsBus, "hold_lease", _no_lease),
     rules=(1, 2, 9),
-    within=4,
     faults=HANDED_OVER,
     wrap=property,
 )
@@ -131,7 +130,7 @@ def attempt_raised_at_every_restart(self: StrategyCore, now: datetime) -> list[m
     return _on_recovered(self, now)
 
 
-@replaces(StrategyCore, "_retry", rules=(1,), within=2, faults=always(Kind.REST, switch="lose_answer", value=0.6))
+@replaces(StrategyCore, "_retry", rules=(1,), faults=always(Kind.REST, switch="lose_answer", value=0.6))
 def exit_tried_again_while_one_is_open(self: StrategyCore, desk: Desk, now: datetime) -> list[m.Message]:
     """The next attempt of an exit follows after a pause, whether or not the order of the last one is at its end."""
     last, answer = desk.book.wanted, desk.book.answer
@@ -144,7 +143,7 @@ def exit_tried_again_while_one_is_open(self: StrategyCore, desk: Desk, now: date
     return [self._give(desk.book, msgspec.structs.replace(following, **changed))]
 
 
-@replaces(StrategyCore, "restore", rules=(3, 9, SETTLES), within=2, faults=again(6, Kind.KILL, "strategy"))
+@replaces(StrategyCore, "restore", rules=(3, 9, SETTLES), faults=again(6, Kind.KILL, "strategy"))
 def position_forgotten_at_restart(self: StrategyCore, raw: bytes) -> None:
     """What is held is not taken up from the snapshot: after a restart the strategy believes itself flat."""
     _restore(self, raw)
@@ -162,7 +161,6 @@ _on_message = MarketDataCore.on_message
     MarketDataCore,
     "_on_tick",
     rules=(5,),
-    within=4,
     faults=together(
         again(40, Kind.SOCKET, switch="half_open", seconds=1, value=1.0),
         again(40, Kind.SOCKET, switch="refuse_dial", seconds=35, value=1.0),
@@ -178,7 +176,6 @@ def marks_confirmed_by_a_timer(self: MarketDataCore, now: datetime) -> list[m.Me
     MarketDataCore,
     "on_message",
     rules=(5,),
-    within=3,
     faults=together(
         again(20, Kind.SOCKET, switch="cut", seconds=1, value=1.0),
         again(20, Kind.SOCKET, switch="refuse_dial", seconds=8, value=1.0),

@@ -50,7 +50,7 @@ _edit = CoinbaseVenue.edit
 _on_recovered = ExecutionCore._on_recovered
 
 
-@replaces(CoinbaseVenue, "place", rules=(2,), within=3, faults=ANSWERS_LOST)
+@replaces(CoinbaseVenue, "place", rules=(2,), faults=ANSWERS_LOST)
 async def rejected_on_timeout(self: CoinbaseVenue, order: m.ApprovedOrder, signed: Callable[[datetime], None]) -> str:
     """A POST without an answer is taken for a rejection."""
     try:
@@ -132,7 +132,7 @@ def approval_forgotten_at_start(self: ExecutionCore, message: m.Recovered, now: 
     Patch(permission, "refusal", _timely_only),
     Patch(app, "refusal", _timely_only),
     rules=(4,),
-    within=6,
+    within=8,
     faults=NOT_CONNECTED,
     scene=LONG_APPROVALS,
 )
@@ -145,20 +145,18 @@ def approval_of_an_older_state_counts(
     return m.Reason.APPROVAL_EXPIRED if now > expires_at else permission.forbidden(trading, wanted)
 
 
-@replaces(core, "unwanted", rules=(4,), within=4, faults=(), scene=TIGHT_LIMIT)
+@replaces(core, "unwanted", rules=(4,), faults=(), scene=TIGHT_LIMIT)
 def entries_rest_in_a_halt(order: Order, trading: m.TradingState | None) -> list[m.Message]:
     """A halt keeps new orders from leaving, and leaves those that rest at the venue."""
     return []
 
 
-@replaces(
-    ExecutionApp, "_watch_bus", rules=(10,), within=4, faults=again(30, Kind.BUS_PARTITION, "execution", seconds=25)
-)
+@replaces(ExecutionApp, "_watch_bus", rules=(10,), faults=again(30, Kind.BUS_PARTITION, "execution", seconds=25))
 async def entries_rest_with_the_bus_gone(self: ExecutionApp) -> None:
     """Nobody takes resting entries off the venue when the bus has been gone for long."""
 
 
-@replaces(CoinbaseVenue, "edit", rules=(2,), within=4, faults=ANSWERS_LOST)
+@replaces(CoinbaseVenue, "edit", rules=(2,), faults=ANSWERS_LOST)
 async def edit_refused_on_timeout(
     self: CoinbaseVenue, venue_order_id: str, wanted: m.ApprovedOrder, signed: Callable[[datetime], None]
 ) -> None:
@@ -176,7 +174,7 @@ one_listing_is_enough = Bug(
     "A request counts as never arrived after one listing without it, while the venue lists an order seconds later.",
     rules=(2,),
     first=0,
-    within=4,
+    within=5,
     patches=(Patch(questions, "LISTINGS_NEEDED", 1),),
     faults=together(REQUESTS_LATE, CHANNEL_MUTE, always(Kind.VENUE, switch="orders_lag_seconds", value=5)),
 )
@@ -189,7 +187,7 @@ def never_arrived_while_its_token_lives(self: Questions, order: Order, asked_at:
     return self.of(order).answers_without >= questions.LISTINGS_NEEDED
 
 
-@replaces(CoinbaseVenue, "find", rules=(2,), within=4, faults=together(ANSWERS_LOST, CHANNEL_MUTE))
+@replaces(CoinbaseVenue, "find", rules=(2,), faults=together(ANSWERS_LOST, CHANNEL_MUTE))
 async def looked_for_among_open_orders_only(
     self: CoinbaseVenue, client_order_id: str, product_id: str, start: datetime
 ) -> i.VenueOrder | None:
@@ -207,19 +205,19 @@ _settle = settlement.settle
 _fill_of = Order.fill_of
 
 
-@replaces(core, "settle", rules=(3,), within=4)
+@replaces(core, "settle", rules=(3,))
 def fill_counted_twice(order: Order, answer: i.OrderSeen, now: datetime) -> Settlement:
     """Every answer of the venue books all fills that it lists, those that are booked already among them."""
     return _settle(replace(order, entry_ids=[]), answer, now)
 
 
-@replaces(Order, "fill_of", rules=(3,), within=4)
+@replaces(Order, "fill_of", rules=(3,))
 def fill_with_the_sum_of_its_order(self: Order, fill: i.VenueFill, now: datetime) -> m.Fill:
     """A fill is booked with the filled quantity of its order, which is the same for the first one."""
     return replace(_fill_of(self, fill, now), size=self.filled_qty + fill.size)
 
 
-@replaces(core, "settle", rules=(2,), within=4)
+@replaces(core, "settle", rules=(2,))
 def partly_filled_taken_for_filled(order: Order, answer: i.OrderSeen, now: datetime) -> Settlement:
     """An order is FILLED as soon as the venue lists a fill of it."""
     if answer.fills:
@@ -231,7 +229,6 @@ def partly_filled_taken_for_filled(order: Order, answer: i.OrderSeen, now: datet
     core,
     "settle",
     rules=(2,),
-    within=4,
     faults=together(
         always(Kind.VENUE, switch="fills_lag_seconds", value=2),
         always(Kind.VENUE, switch="take_at_most_fraction", value=0.5),
@@ -256,7 +253,7 @@ def steps_counted_anew_after_a_restart(self: ExecutionCore, raw: bytes) -> None:
             order.revision = 0
 
 
-@replaces(ExecutionCore, "dump", rules=(2, 9, SETTLES), faults=KILLED)
+@replaces(ExecutionCore, "dump", rules=(2, 4, 9, SETTLES), faults=KILLED)
 def open_orders_forgotten_at_restart(self: ExecutionCore) -> bytes:
     """The snapshot keeps the orders that have ended, and the open ones are to come from the ledger's tail."""
     ended = {key: order for key, order in self.state.orders.items() if order.terminal}

@@ -25,7 +25,17 @@ from services.risk.sizing import Context, floor_to
 from services.risk.state import Answers, OpenOrder, Standing, State
 from services.risk.trading import LOSS_REASON, RISK
 from sim.world.faults import Fault, Kind
-from tests.simulation.planting import SETTLES, SOON_SEEN, TIGHT_LIMIT, TOKYO_MIDNIGHT, Bug, Patch, again, replaces, together
+from tests.simulation.planting import (
+    SETTLES,
+    SOON_SEEN,
+    TIGHT_LIMIT,
+    TOKYO_MIDNIGHT,
+    Bug,
+    Patch,
+    again,
+    replaces,
+    together,
+)
 
 KILLED = again(4, Kind.KILL, "risk")
 STATE_LOST = again(20, Kind.STATE_LOST, value=0)
@@ -55,7 +65,6 @@ def client_order_id_of_the_moment(self: Context) -> m.ApprovedOrder:
     RiskCore,
     "dump",
     rules=(1,),
-    within=3,
     faults=together(again(3, Kind.KILL, "risk", value=10), again(12, Kind.BUS_SLOW, "strategy", seconds=11, value=1)),
 )
 def answers_forgotten_at_restart(self: RiskCore) -> bytes:
@@ -78,7 +87,7 @@ def sale_not_clamped(self: Context) -> Decimal:
 _quantity = vars(Context)["quantity"]
 
 
-@replaces(Context, "selling", Patch(permission, "free", _free), rules=(6,), within=4, wrap=property)
+@replaces(Context, "selling", Patch(permission, "free", _free), rules=(6,), wrap=property)
 def sales_share_what_is_held(self: Context) -> Decimal:
     """A sale is clamped to what is held, and not to what other open sales leave of it."""
     return ZERO
@@ -93,7 +102,7 @@ halt_binds_entries_only = Bug(
     "The rule of the halt is asked for entries, so that the strategy's exits pass while trading is halted.",
     rules=(4,),
     first=0,
-    within=4,
+    within=5,
     patches=(
         Patch(
             rules,
@@ -108,7 +117,7 @@ stale_marks_trade = Bug(
     "The age of a mark is not among the rules; the state of the feed is, and it binds entries.",
     rules=(5,),
     first=0,
-    within=4,
+    within=5,
     patches=(Patch(rules, "RULES", without(m.Reason.MARK_STALE)),),
     faults=VENUE_GONE,
 )
@@ -141,7 +150,7 @@ def released_while_unknown(self: State, fact: m.OrderEvent | m.Fill) -> None:
         self.orders.pop(fact.client_order_id, None)
 
 
-@replaces(RiskCore, "on_message", rules=(10,), within=2)
+@replaces(RiskCore, "on_message", rules=(10,))
 def released_by_a_clock(self: RiskCore, message: m.Message, now: datetime) -> list[m.Message]:
     """A reservation is released when the approval has expired, although the order may be open at the venue."""
     ttl = timedelta(seconds=self.config.approval_ttl_seconds)
@@ -150,7 +159,7 @@ def released_by_a_clock(self: RiskCore, message: m.Message, now: datetime) -> li
     return _on_message(self, message, now)
 
 
-@replaces(OpenOrder, "edit", rules=(10,), within=6)
+@replaces(OpenOrder, "edit", rules=(10,), within=8)
 def edit_reserves_twice(self: OpenOrder, edit_id: str, wanted: m.ApprovedOrder, reserved: Decimal) -> None:
     """What an edit reserves comes on top of what the order has reserved already."""
     self.edit_id, self.wanted, self.wanted_reserved = edit_id, wanted, reserved + self.reserved
@@ -159,7 +168,7 @@ def edit_reserves_twice(self: OpenOrder, edit_id: str, wanted: m.ApprovedOrder, 
 _step = OpenOrder.step
 
 
-@replaces(OpenOrder, "step", rules=(10,), within=6)
+@replaces(OpenOrder, "step", rules=(10,), within=8)
 def edit_loses_its_reservation(self: OpenOrder, event: m.OrderEvent) -> None:
     """Once an edit is taken, the order goes on with the reservation from before it."""
     before = self.reserved
@@ -181,7 +190,6 @@ def _active(entry: Entry | None, now: datetime) -> m.TradingState:
     Patch(execution_app, "trading_state", _active),
     Patch(risk_app, "trading_state", _active),
     rules=(4,),
-    within=4,
     faults=STATE_LOST,
 )
 def lost_trading_state_is_active(entry: Entry | None, now: datetime) -> m.TradingState:
@@ -198,13 +206,13 @@ async def halt_announced_before_stored(self: RiskShell, state: m.TradingState) -
     return msgspec.structs.replace(state, revision=revision)
 
 
-@replaces(RiskShell, "_store", rules=(4,), within=3, faults=())
+@replaces(RiskShell, "_store", rules=(4,), faults=())
 async def halt_kept_in_memory(self: RiskShell, state: m.TradingState) -> m.TradingState:
     """A change of the trading state is answered as done without being stored."""
     return msgspec.structs.replace(state, revision=state.revision + 1)
 
 
-@replaces(RiskCore, "_step_in", rules=(4, 7), within=4, faults=(), scene=TIGHT_LIMIT)
+@replaces(RiskCore, "_step_in", rules=(4, 7), within=16, faults=(), scene=TIGHT_LIMIT)
 def daily_loss_not_latched(
     self: RiskCore, figures: dict[m.Guard, m.GuardFigure], now: datetime
 ) -> m.TradingState | None:
@@ -223,20 +231,20 @@ _standing = State.standing
 _roll = Books.roll
 
 
-@replaces(Holding, "day_result", rules=(7,), within=4, faults=(), scene=TIGHT_LIMIT)
+@replaces(Holding, "day_result", rules=(7,), faults=(), scene=TIGHT_LIMIT)
 def daily_loss_without_fees(self: Holding, price: Decimal) -> Decimal:
     """The daily loss leaves out the fees."""
     return _day_result(self, price) + self.fees
 
 
-@replaces(RiskCore, "restore", rules=(7,), within=4, faults=KILLED, scene=TIGHT_LIMIT)
+@replaces(RiskCore, "restore", rules=(7,), faults=KILLED, scene=TIGHT_LIMIT)
 def day_begins_anew_at_every_restart(self: RiskCore, raw: bytes) -> None:
     """When the day began is not kept: after a restart the daily loss counts from there."""
     _restore(self, raw)
     self.state.books.midnight = m.EPOCH
 
 
-@replaces(Books, "roll", rules=(7,), within=4, faults=(), scene=TOKYO_MIDNIGHT)
+@replaces(Books, "roll", rules=(7,), faults=(), scene=TOKYO_MIDNIGHT)
 def day_of_another_clock(self: Books, now: datetime) -> None:
     """The day begins at midnight in Tokyo, and not at 00:00 UTC."""
     _roll(self, now + timedelta(hours=9))
@@ -249,7 +257,7 @@ def unknown_opening_counts_as_nothing(self: State, known: Knowledge) -> Standing
     return found if found.worth is None or found.equity is not None else found._replace(equity=found.worth.value)
 
 
-@replaces(State, "compare", rules=(3, SETTLES), within=2, faults=again(20, Kind.HAND, value=500.0))
+@replaces(State, "compare", rules=(3, SETTLES), faults=again(20, Kind.HAND, value=500.0))
 def drift_not_shown(self: State, known: object) -> None:
     """The books are taken for right whatever the account says."""
     self.drift = {}

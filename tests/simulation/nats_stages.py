@@ -40,7 +40,7 @@ class Process:
         self.world = world
         self.name = name
         self.errors: list[BaseException] = []
-        self.loop = Loop(world.scheduler, name, self.errors.append)  # type: ignore[abstract]  # what it lacks, nobody calls
+        self.loop = Loop(world.scheduler, name, self.errors.append)  # what it lacks, nobody calls
         self.clock = Clock(self.loop, EPOCH)
         self.kill = world.server.kill
         self.start = world.server.start

@@ -59,7 +59,7 @@ class Rig:
         self.trade("100000")
 
     def loop(self, name: str) -> Loop:
-        self.loops.append(Loop(self.scheduler, name, self.errors.append))  # type: ignore[abstract]
+        self.loops.append(Loop(self.scheduler, name, self.errors.append))
         return self.loops[-1]
 
     def coinbase(self, loop: Loop, seed: int = 1) -> CoinbaseVenue:

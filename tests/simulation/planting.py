@@ -63,7 +63,7 @@ def replaces(
     *also: Patch,
     rules: tuple[int | str, ...],
     first: int = 0,
-    within: int = 1,
+    within: int = 5,
     faults: tuple[Fault, ...] | None = None,
     scene: tuple[Patch, ...] = (),
     wrap: Callable[[Callable[..., object]], object] = lambda faulty: faulty,
@@ -87,7 +87,9 @@ def _approving(configs: Configs) -> Configs:
     return structs.replace(configs, risk=risk, strategy=structs.replace(configs.strategy, signal_ttl_seconds=20))
 
 
-TIGHT_LIMIT = (Patch(world, "_configs", lambda *chosen: _configs(*chosen[:-1], True)),)  # of the daily loss: fees alone reach it
+TIGHT_LIMIT = (
+    Patch(world, "_configs", lambda *chosen: _configs(*chosen[:-1], True)),
+)  # of the daily loss: fees alone reach it
 # With faults of the venue alone, nothing excuses an order that leaves under another trading state.
 LONG_APPROVALS = (
     Patch(world, "_configs", lambda *chosen: _approving(_configs(*chosen))),

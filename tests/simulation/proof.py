@@ -23,6 +23,8 @@ from sim.world.search import live, quiet
 from tests.simulation.bugs import BUGS
 from tests.simulation.planting import Bug, planted
 
+WIDTH = 100  # of the table where there is no terminal
+
 
 class Catch(Struct, frozen=True):
     """What came of a bug: the seed that broke and how (empty: none did), and how that seed ends without the bug."""
@@ -80,7 +82,10 @@ def main(arguments: Sequence[str]) -> int:
         print("no planted bug has such a name" if not names else "--jobs must be at least 1", file=sys.stderr)
         return 2
     catches = {catch.name: catch for catch in _watched(_all(names, chosen.jobs), len(names))}
-    Console().print(_table([catches[name] for name in names]))
+    console = Console()
+    Console(width=None if console.is_terminal else WIDTH).print(_table([catches[name] for name in names]))
+    if moved := [f"{name} {catches[name].seed}" for name in names if catches[name].seed != BUGS[name].first]:
+        print(f"the first seed has moved of: {', '.join(moved)}", file=sys.stderr)
     failed = [f"{name}: {catches[name].fault}" for name in names if catches[name].fault]
     if failed:
         print(f"{len(failed)} of {len(names)} planted bugs prove nothing; the first is {failed[0]}", file=sys.stderr)
