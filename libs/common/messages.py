@@ -385,7 +385,7 @@ class RiskFigures(Message, frozen=True, kw_only=True):
     books: dict[str, Decimal]  # what we hold per currency: opening balances + fills
     drift: dict[str, Decimal] | None  # venue minus books, per currency; {} is "none", None is "not known"
     trading: Trading
-    ledger_sequence: int
+    ledger_sequence: int  # all up to it is in the figures; an adjustment of risk's own may be ahead of it
     equity_day_start: Decimal | None = None  # at 00:00 UTC, with what was paid in or out since
     equity_peak: Decimal | None = None  # since the last resume
     guards: dict[Guard, GuardFigure] = field(default_factory=dict)

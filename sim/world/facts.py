@@ -93,6 +93,7 @@ class Facts:
         self.marks: dict[str, deque[tuple[float, m.Mark]]] = {}
         self.prices: dict[str, deque[tuple[float, Decimal]]] = {}  # of the market, since when
         self.midnight_prices: dict[str, Decimal] = {}
+        self.adjusted: list[tuple[int, dict[str, Decimal]]] = []  # by ledger sequence
         self.flows = ZERO  # quote currency that operators say was moved by hand
         self._midnight_changes: dict[str, Decimal] = {}
         self._sequences = [0]
@@ -130,6 +131,7 @@ class Facts:
                 self._fill(sequence, message)
             case m.Adjustment():
                 self._move(sequence, dict(message.flows), {})
+                self.adjusted.append((sequence, dict(message.flows)))
                 self.flows += message.flows.get("USD", ZERO)
                 if message.size:
                     base, quote = currencies(message.product_id)

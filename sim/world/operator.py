@@ -81,6 +81,8 @@ class Operator:
             self._say(f"{command} of {service}: {'done' if reply.ok else 'refused'}, {reply.detail}")
             if reply.ok:
                 self._checks.on_answered(command)
+            elif command == "resume":
+                self._around.resume_asked = -1.0
             return reply
         self._say(f"{command} of {service}: no answer")
         return None

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sim.world.processes import Life
     from sim.world.world import World
 
+AT_THE_VENUE = (Kind.REST, Kind.SOCKET, Kind.VENUE, Kind.HAND)
 AFTERMATH_SECONDS = 4.0  # after a fault of the bus or of a process, or of a clock
 TRADING_SUBJECT = f"$KV.{STATE_BUCKET}.{TRADING_KEY}"
 NONSENSE = b'{"state": "active", "reason'
@@ -47,7 +48,8 @@ class Strikes:
 
     def strike(self, fault: Fault) -> None:
         self._world.say("fault", str(fault).strip())
-        self._disturbed(fault.seconds)
+        if fault.kind not in AT_THE_VENUE:
+            self._disturbed(fault.seconds)
         self._strike[fault.kind](fault)
 
     def end(self) -> None:

@@ -272,7 +272,7 @@ class World:
             on_mark(self.checks, mark, self.epoch)
         elif subject == "perps.risk":
             figures: Any = decode(subject, data)
-            on_figures(self.checks, figures, whole_day=self.epoch == NOON)
+            on_figures(self.checks, figures, whole_day=self.around.wall.date() == self.epoch.date())
         elif subject.startswith("perps.signal."):
             signal: Any = decode(subject, data)
             self.checks.on_signal(signal)
