@@ -56,8 +56,10 @@ proof: install
 chaos: install
 	@$(BIN)/python -m tests.chaos --minutes $(MINUTES) --seed $(SEED)
 
-# Restart times over the length of the ledger; about 15 minutes and 3 GB of temporary disk.
+# Restart times over the length of the ledger, and the speed of the backtest over recorded data; about 15 minutes and
+# 3 GB of temporary disk.
 bench: install
+	@$(BIN)/python -m bench.backtest
 	@$(BIN)/python -m bench.restart
 
 clean:

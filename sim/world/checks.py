@@ -151,8 +151,10 @@ class Checks:
         since the last fills that it may not have seen."""
         held = max(state.get(approved.product_id, ZERO) for state in self.facts._held[-8:])
         self.require(approved.side is m.Side.SELL, 6, f"{approved.client_order_id} is a reduce-only buy")
-        why = f"{approved.client_order_id} sells {approved.quantity} of {held} {approved.product_id}"
-        self.require(approved.quantity <= held, 6, why)
+        # The quantity of an edited order is its total, with what of it is sold already.
+        left = approved.quantity - self.facts.order(approved.client_order_id).filled
+        why = f"{approved.client_order_id} sells {left} of {held} {approved.product_id}"
+        self.require(left <= held, 6, why)
 
     def _within_limits(self, verdict: m.Verdict, approved: m.ApprovedOrder) -> None:
         """What is held and what is reserved, this one included, against the limits."""

@@ -73,7 +73,7 @@ async def old_decision_written_again(self: Shell, outputs: list[m.Message], orig
     raise Stop("too many lost writes")
 
 
-@replaces(NatsLedger, "_expected", rules=(1, 9, 10), faults=TWO_RISKS)
+@replaces(NatsLedger, "_expected", rules=(1, 9, 10), first=5, within=16, faults=TWO_RISKS)
 async def compare_and_set_against_what_is_there(self: NatsLedger, subject: str) -> int:
     """The sequence that a write expects is read right before it, whether or not that message has been handled."""
     last = await self._bus.last_on(subject)
@@ -143,7 +143,7 @@ def exit_tried_again_while_one_is_open(self: StrategyCore, desk: Desk, now: date
     return [self._give(desk.book, msgspec.structs.replace(following, **changed))]
 
 
-@replaces(StrategyCore, "restore", rules=(3, 9, SETTLES), faults=again(6, Kind.KILL, "strategy"))
+@replaces(StrategyCore, "restore", rules=(3, 9, SETTLES), first=1, faults=again(6, Kind.KILL, "strategy"))
 def position_forgotten_at_restart(self: StrategyCore, raw: bytes) -> None:
     """What is held is not taken up from the snapshot: after a restart the strategy believes itself flat."""
     _restore(self, raw)

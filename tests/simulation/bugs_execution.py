@@ -71,6 +71,7 @@ async def post_repeated_after_a_timeout(self: Rest, path: str, body: Json, signe
     "_refusal",
     Patch(app, "overtaken", lambda request, latest, now: False),
     rules=(4, 5),
+    first=1,
     faults=NOT_CONNECTED,
 )
 async def no_look_before_the_post(self: ExecutionApp, request: i.Place | i.Edit) -> str:
@@ -105,7 +106,7 @@ def submitting_written_after_the_post(self: ExecutionCore, order: Order, now: da
     return [self._place(order, 0), event]
 
 
-@replaces(ExecutionCore, "_on_recovered", rules=(1, 2), faults=together(KILLED, SLOW_ANSWERS))
+@replaces(ExecutionCore, "_on_recovered", rules=(1, 2), first=1, within=16, faults=together(KILLED, SLOW_ANSWERS))
 def submitting_at_start_taken_for_never_sent(
     self: ExecutionCore, message: m.Recovered, now: datetime
 ) -> list[m.Message]:
@@ -132,7 +133,7 @@ def approval_forgotten_at_start(self: ExecutionCore, message: m.Recovered, now: 
     Patch(permission, "refusal", _timely_only),
     Patch(app, "refusal", _timely_only),
     rules=(4,),
-    within=8,
+    within=16,
     faults=NOT_CONNECTED,
     scene=LONG_APPROVALS,
 )
@@ -145,7 +146,7 @@ def approval_of_an_older_state_counts(
     return m.Reason.APPROVAL_EXPIRED if now > expires_at else permission.forbidden(trading, wanted)
 
 
-@replaces(core, "unwanted", rules=(4,), faults=(), scene=TIGHT_LIMIT)
+@replaces(core, "unwanted", rules=(4,), within=16, faults=(), scene=TIGHT_LIMIT)
 def entries_rest_in_a_halt(order: Order, trading: m.TradingState | None) -> list[m.Message]:
     """A halt keeps new orders from leaving, and leaves those that rest at the venue."""
     return []
@@ -156,7 +157,7 @@ async def entries_rest_with_the_bus_gone(self: ExecutionApp) -> None:
     """Nobody takes resting entries off the venue when the bus has been gone for long."""
 
 
-@replaces(CoinbaseVenue, "edit", rules=(2,), faults=ANSWERS_LOST)
+@replaces(CoinbaseVenue, "edit", rules=(2,), first=2, within=8, faults=ANSWERS_LOST)
 async def edit_refused_on_timeout(
     self: CoinbaseVenue, venue_order_id: str, wanted: m.ApprovedOrder, signed: Callable[[datetime], None]
 ) -> None:
@@ -173,14 +174,14 @@ one_listing_is_enough = Bug(
     "one listing is enough",
     "A request counts as never arrived after one listing without it, while the venue lists an order seconds later.",
     rules=(2,),
-    first=0,
-    within=5,
+    first=1,
+    within=8,
     patches=(Patch(questions, "LISTINGS_NEEDED", 1),),
     faults=together(REQUESTS_LATE, CHANNEL_MUTE, always(Kind.VENUE, switch="orders_lag_seconds", value=5)),
 )
 
 
-@replaces(Questions, "never_arrived", rules=(2,), faults=REQUESTS_LATE)
+@replaces(Questions, "never_arrived", rules=(2,), within=8, faults=REQUESTS_LATE)
 def never_arrived_while_its_token_lives(self: Questions, order: Order, asked_at: datetime) -> bool:
     """Two listings without an order prove that it never came, also while the venue would still take its request."""
     self.of(order).answers_without += 1
@@ -205,19 +206,19 @@ _settle = settlement.settle
 _fill_of = Order.fill_of
 
 
-@replaces(core, "settle", rules=(3,))
+@replaces(core, "settle", rules=(3,), first=1)
 def fill_counted_twice(order: Order, answer: i.OrderSeen, now: datetime) -> Settlement:
     """Every answer of the venue books all fills that it lists, those that are booked already among them."""
     return _settle(replace(order, entry_ids=[]), answer, now)
 
 
-@replaces(Order, "fill_of", rules=(3,))
+@replaces(Order, "fill_of", rules=(3,), first=1)
 def fill_with_the_sum_of_its_order(self: Order, fill: i.VenueFill, now: datetime) -> m.Fill:
     """A fill is booked with the filled quantity of its order, which is the same for the first one."""
     return replace(_fill_of(self, fill, now), size=self.filled_qty + fill.size)
 
 
-@replaces(core, "settle", rules=(2,))
+@replaces(core, "settle", rules=(2,), first=1)
 def partly_filled_taken_for_filled(order: Order, answer: i.OrderSeen, now: datetime) -> Settlement:
     """An order is FILLED as soon as the venue lists a fill of it."""
     if answer.fills:

@@ -65,6 +65,7 @@ def client_order_id_of_the_moment(self: Context) -> m.ApprovedOrder:
     RiskCore,
     "dump",
     rules=(1,),
+    within=16,
     faults=together(again(3, Kind.KILL, "risk", value=10), again(12, Kind.BUS_SLOW, "strategy", seconds=11, value=1)),
 )
 def answers_forgotten_at_restart(self: RiskCore) -> bytes:
@@ -76,7 +77,7 @@ def _free(order: Order, orders: object, positions: dict[str, Decimal]) -> Decima
     return positions.get(order.order.product_id, ZERO)
 
 
-@replaces(Context, "quantity", rules=(6,), wrap=property)
+@replaces(Context, "quantity", rules=(6,), within=8, wrap=property)
 def sale_not_clamped(self: Context) -> Decimal:
     """A sale goes out with the quantity that was asked for, also where less is held."""
     assert isinstance(_quantity, property)
@@ -87,7 +88,7 @@ def sale_not_clamped(self: Context) -> Decimal:
 _quantity = vars(Context)["quantity"]
 
 
-@replaces(Context, "selling", Patch(permission, "free", _free), rules=(6,), wrap=property)
+@replaces(Context, "selling", Patch(permission, "free", _free), rules=(6,), first=3, within=12, wrap=property)
 def sales_share_what_is_held(self: Context) -> Decimal:
     """A sale is clamped to what is held, and not to what other open sales leave of it."""
     return ZERO
@@ -212,7 +213,7 @@ async def halt_kept_in_memory(self: RiskShell, state: m.TradingState) -> m.Tradi
     return msgspec.structs.replace(state, revision=state.revision + 1)
 
 
-@replaces(RiskCore, "_step_in", rules=(4, 7), within=16, faults=(), scene=TIGHT_LIMIT)
+@replaces(RiskCore, "_step_in", rules=(4, 7), first=4, within=16, faults=(), scene=TIGHT_LIMIT)
 def daily_loss_not_latched(
     self: RiskCore, figures: dict[m.Guard, m.GuardFigure], now: datetime
 ) -> m.TradingState | None:
@@ -273,7 +274,8 @@ def _calm(figures: dict[m.Guard, m.GuardFigure]) -> dict[m.Guard, m.GuardFigure]
     "_step_in",
     Patch(rules, "RULES", without(m.Reason.ACCOUNT_DRIFT)),
     rules=(3,),
-    within=8,
+    first=3,
+    within=16,
     faults=(Fault(9, Kind.HAND, value=-500.0),),
     scene=SOON_SEEN,
 )

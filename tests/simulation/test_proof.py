@@ -10,17 +10,16 @@ from tests.simulation.planting import planted
 from tests.simulation.proof import broken_by, main, rule_of
 
 SAMPLE = (
-    "handled before it is durable",
-    "snapshot one ahead of its state",
     "old decision written again",
-    "fill counted twice",
-    "marks confirmed by a timer",
-    "steps counted anew after a restart",
-    "sale not clamped",
-    "reservations forgotten at restart",
+    "handled before it is durable",
+    "drift not shown",
     "halt announced before stored",
+    "marks confirmed by a timer",
+    "sale not clamped",
     "daily loss without fees",
     "unknown opening counts as nothing",
+    "steps counted anew after a restart",
+    "reservations forgotten at restart",
 )
 
 
