@@ -42,7 +42,7 @@ NOON, NIGHT = datetime(2026, 3, 1, 12, tzinfo=UTC), datetime(2026, 3, 1, 23, 59,
 OPENING = {"USD": Decimal(20_000), "BTC": Decimal("0.05"), "ETH": Decimal(1)}
 PRODUCTS = ("BTC-USD", "BTC-USD", "BTC-USD,ETH-USD")
 ORDERS_LEAST, LONGEST = 20, 150.0  # a world that has seen fewer orders trades on, to so many virtual seconds
-TIGHT_LIMIT = Decimal(25)  # quote currency a day, in some worlds: fees alone reach it
+TIGHT_LIMIT = Decimal(40)  # quote currency a day, in some worlds: fees alone reach it
 TOUCH = Decimal(250)  # quote currency at the best price: larger orders are filled in parts
 RESTART_SECONDS = (0.3, 2.0)  # the supervisor's pause before a start
 

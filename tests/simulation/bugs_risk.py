@@ -213,7 +213,7 @@ async def halt_kept_in_memory(self: RiskShell, state: m.TradingState) -> m.Tradi
     return msgspec.structs.replace(state, revision=state.revision + 1)
 
 
-@replaces(RiskCore, "_step_in", rules=(4, 7), first=4, within=16, faults=(), scene=TIGHT_LIMIT)
+@replaces(RiskCore, "_step_in", rules=(4, 7), first=3, within=16, faults=(), scene=TIGHT_LIMIT)
 def daily_loss_not_latched(
     self: RiskCore, figures: dict[m.Guard, m.GuardFigure], now: datetime
 ) -> m.TradingState | None:
