@@ -161,6 +161,7 @@ class Checks:
         product, config = approved.product_id, self._config
         prices = {name: min(mids) for name in self.facts.marks if (mids := self.facts.mids(name))}
         self.require(product in prices, 10, f"{verdict.id} was approved without any mark of {product}")
+        self.require(self.facts.account_told, 10, f"{verdict.id} was approved before any balance was told")
         held = {name: size * prices.get(name, ZERO) for name, size in self.facts.position.items()}
         reserved: dict[str, Decimal] = {product: self._reserved_by(verdict)}
         for order in self.facts.open_orders():

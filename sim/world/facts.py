@@ -91,6 +91,7 @@ class Facts:
         self.last_sequence = 0
         self.trading: list[tuple[float, m.TradingState | None]] = []  # as stored; None: gone or unreadable
         self.marks: dict[str, deque[tuple[float, m.Mark]]] = {}
+        self.account_told = False  # balances, since the start or since all last values were lost
         self.prices: dict[str, deque[tuple[float, Decimal]]] = {}  # of the market, since when
         self.midnight_prices: dict[str, Decimal] = {}
         self.adjusted: list[tuple[int, dict[str, Decimal]]] = []  # by ledger sequence
@@ -145,6 +146,11 @@ class Facts:
         kept.append((now, mark))
         while kept[0][0] < now - MARKS_KEPT_SECONDS and len(kept) > 1:
             kept.popleft()
+
+    def forget_told(self) -> None:
+        """The last values are gone: what was told before counts no more."""
+        self.marks.clear()
+        self.account_told = False
 
     def mids(self, product_id: str) -> list[Decimal]:
         """Of the last seconds, oldest first; empty where none was ever told."""

@@ -27,6 +27,7 @@ class Kind(StrEnum):
     SOCKET = "venue socket"  # `switch` strikes with the chance `value`, for `seconds`
     VENUE = "venue"  # a fault switch of the simulated venue is at `value` for `seconds`
     STATE_LOST = "trading state lost"  # the stored trading state is deleted, or overwritten with nonsense (`value` 1)
+    LAST_LOST = "last values lost"  # all of them, with the two services that would know them still
     HAND = "trade by hand"  # money comes in (`value` > 0) or goes out without an order of ours
 
 
@@ -47,6 +48,7 @@ class Fault(Struct, frozen=True):
         return " ".join(part for part in parts if part)
 
 
+RARE_CHANCE = 0.1
 REST_SWITCHES = (
     "refuse",
     "lose_request",
@@ -84,9 +86,12 @@ VENUE_SWITCHES: tuple[tuple[str, float], ...] = (
 
 
 def schedule(seed: int, start: float, end: float) -> list[Fault]:
-    """Between 4 and 12 faults of one world, in the order of their times."""
+    """Between 4 and 13 faults of one world, in the order of their times."""
     chance = Random(f"{seed} faults")
     found = [_draw(chance, chance.uniform(start, end)) for _ in range(chance.randint(4, 12))]
+    rare = Random(f"{seed} rare faults")
+    if rare.random() < RARE_CHANCE:
+        found.append(Fault(rare.uniform(start, end), Kind.LAST_LOST))
     return sorted(found, key=lambda fault: fault.at)
 
 

@@ -113,6 +113,10 @@ class NatsServer:
         """As above; what remains is a marker."""
         self._write(f"$KV.{bucket}.{key}", b"", {"KV-Operation": "DEL"})
 
+    def wipe(self, stream: str) -> None:
+        """By an operator with the NATS CLI: nothing is left, and nobody is told."""
+        self._stream(stream).wipe()
+
     def _write(self, subject: str, data: bytes, headers: Headers) -> None:
         self.take(None, subject, "", data, headers)
         while self._arrived:

@@ -130,6 +130,11 @@ class Stream:
             dropped.append(self.messages.pop(held.popleft()))
         return dropped
 
+    def wipe(self) -> None:
+        """Everything is gone, and the count goes on."""
+        for sequence in list(self.messages):
+            self._remove(sequence)
+
     def _remove(self, sequence: int) -> None:
         stored = self.messages.pop(sequence, None)
         if stored is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 
 from libs.common.nats_bus import NatsBus
-from libs.common.subjects import SERVICES, STATE_BUCKET, TRADING_KEY
+from libs.common.subjects import SERVICES, STATE_BUCKET, TRADING_KEY, Kept
 from sim.world.faults import Fault, Kind
 from sim.world.nats_client import Client
 
@@ -43,6 +43,7 @@ class Strikes:
             Kind.SOCKET: self._weather,
             Kind.VENUE: self._venue,
             Kind.STATE_LOST: self._state_lost,
+            Kind.LAST_LOST: self._last_lost,
             Kind.HAND: self._hand,
         }
 
@@ -168,6 +169,14 @@ class Strikes:
     def _hand(self, fault: Fault) -> None:
         """Money comes or goes without an order of ours; the operator finds out, and says so."""
         self._world.move_by_hand("USD", Decimal(int(fault.value)))
+
+    def _last_lost(self, fault: Fault) -> None:
+        """Risk starts before anybody has told it a price or a balance."""
+        self._world.server.wipe(Kept.LAST)
+        self._world.facts.forget_told()
+        for service in ("marketdata", "risk"):
+            for life in self._lives(service):
+                life.loop.die()
 
     def _state_lost(self, fault: Fault) -> None:
         if fault.value:

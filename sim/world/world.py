@@ -270,6 +270,8 @@ class World:
             mark: Any = decode(subject, data)
             self.facts.see(self.scheduler.now, mark)
             on_mark(self.checks, mark, self.epoch)
+        elif subject == "perps.account":
+            self.facts.account_told = True
         elif subject == "perps.risk":
             figures: Any = decode(subject, data)
             on_figures(self.checks, figures, whole_day=self.around.wall.date() == self.epoch.date())

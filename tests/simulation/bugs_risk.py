@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -20,10 +21,11 @@ from services.risk.app import RiskShell
 from services.risk.books import ZERO, Books, Holding
 from services.risk.core import RiskCore
 from services.risk.knowledge import Knowledge
-from services.risk.rules import ENTRIES, RULES, Rule
+from services.risk.rules import ENTRIES, RULES, Purpose, Rule
 from services.risk.sizing import Context, floor_to
 from services.risk.state import Answers, OpenOrder, Standing, State
 from services.risk.trading import LOSS_REASON, RISK
+from sim.world.checks import DEFECT
 from sim.world.faults import Fault, Kind
 from tests.simulation.planting import (
     SETTLES,
@@ -256,6 +258,33 @@ def unknown_opening_counts_as_nothing(self: State, known: Knowledge) -> Standing
     """Equity is told before the opening balances are known, as if there had been none."""
     found = _standing(self, known)
     return found if found.worth is None or found.equity is not None else found._replace(equity=found.worth.value)
+
+
+LAST_LOST = again(12, Kind.LAST_LOST)
+NO_MARKS = together(
+    again(20, Kind.LAST_LOST), again(20, Kind.SOCKET, switch="refuse_dial", seconds=8, value=1.0)
+)  # and no way to new ones for a while
+
+
+@replaces(Books, "unmarked", rules=(8,), faults=NO_MARKS)
+def missing_mark_counts_as_nothing(self: Books, prices: Mapping[str, Decimal]) -> list[str]:
+    """What is held and has no mark is worth 0 instead of unknown."""
+    return []
+
+
+def _check(rule: Rule, c: Context, purpose: Purpose) -> m.Check:
+    found = _asked(rule, c, purpose)
+    unknown = found.outcome is m.CheckOutcome.UNKNOWN
+    return msgspec.structs.replace(found, outcome=m.CheckOutcome.PASSED) if unknown else found
+
+
+_asked = rules._check
+
+
+@replaces(rules, "_check", rules=(5, 10, DEFECT), faults=LAST_LOST)
+def guard_passes_when_it_cannot_be_evaluated(rule: Rule, c: Context, purpose: Purpose) -> m.Check:
+    """A rule that lacks what it has to look at lets the order through."""
+    return _check(rule, c, purpose)
 
 
 @replaces(State, "compare", rules=(3, SETTLES), faults=again(20, Kind.HAND, value=500.0))
