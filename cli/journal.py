@@ -104,7 +104,7 @@ class Journal:
             case m.Verdict():
                 self.verdicts.setdefault(message.signal_id, message)
                 self.unanswered.discard(message.signal_id)
-                if message.order is not None:
+                if message.order is not None and not message.edits:  # an edit opens nothing, and may follow the end
                     self.open_orders.add(message.order.client_order_id)
             case m.OrderEvent():
                 self.orders[message.client_order_id] = message

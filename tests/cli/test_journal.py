@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import msgspec
+
 from cli.journal import Journal, money, plain
 from libs.common import messages as m
 from tests.cli.builders import START, OperatorBus, decision, event, figures, fill, verdict
@@ -35,6 +37,14 @@ async def test_an_approval_is_unfinished_until_its_order_is_at_its_end() -> None
     await journal.read_ledger()
     assert not journal.unfinished
     assert list(journal.fills) == ["f1"]
+
+
+async def test_an_edit_that_is_approved_after_the_end_of_its_order_opens_nothing() -> None:
+    bus, journal = await followed()
+    late = msgspec.structs.replace(verdict("s1"), signal_id="edit", edits=True)
+    bus.pages.messages += [verdict("s1"), event("s1", m.OrderStatus.FILLED), late]
+    await journal.read_ledger()
+    assert not journal.unfinished
 
 
 async def test_a_signal_that_is_repeated_after_its_answer_is_not_open_again() -> None:
