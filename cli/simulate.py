@@ -21,11 +21,12 @@ from libs.common.errors import BadConfig, StackFailed
 if TYPE_CHECKING:  # the five services take half a second to load, for which no other command should wait
     from sim.world.world import Outcome
 
+SEEDS = 100
 SHOWN = 10  # broken seeds with their schedules; more of them are only counted
 
 
 def simulate(
-    seeds: Annotated[int, typer.Option(help="How many worlds.")] = 100,
+    seeds: Annotated[int | None, typer.Option(help="How many worlds; else 100.")] = None,
     first: Annotated[int, typer.Option(help="The first seed.")] = 0,
     jobs: Annotated[int, typer.Option(help="Processes; 0: one per processor.")] = 0,
     seed: Annotated[int | None, typer.Option(help="This one only.")] = None,
@@ -38,10 +39,12 @@ def simulate(
         raise BadConfig("--trace goes with --seed")
     if faults and not trace:
         raise BadConfig("--faults goes with --trace")
-    if seeds < 1 or min(first, jobs, seed or 0) < 0:
+    if seed is not None and (seeds is not None or first):
+        raise BadConfig("--seed is one world: it does not go with --seeds or --first")
+    if (seeds is not None and seeds < 1) or min(first, jobs, seed or 0) < 0:
         raise BadConfig("--seeds must be at least 1; --first, --seed and --jobs must not be negative")
     if seed is None:
-        run_seeds(seeds, first, jobs or os.cpu_count() or 1, as_json)
+        run_seeds(seeds or SEEDS, first, jobs or os.cpu_count() or 1, as_json)
     elif trace:
         retrace(seed, faults, as_json)
     else:
@@ -56,7 +59,7 @@ def run_seeds(seeds: int, first: int, jobs: int, as_json: bool) -> None:
     quiet()
     outcomes = list(_watched(search(range(first, first + seeds), jobs), seeds))
     broken = [outcome for outcome in outcomes if outcome.broken]
-    smallest = [minimised(outcome) for outcome in broken[:SHOWN]]
+    smallest = [minimised(outcome) for outcome in _watched_faults(broken[:SHOWN])]
     _show(outcomes, smallest, len(broken), time.monotonic() - began, as_json)
     if broken:
         raise StackFailed(f"{len(broken)} of {seeds} seeds broke a rule; look at one: {_again(broken[0])}")
@@ -73,9 +76,12 @@ def retrace(seed: int, faults: str, as_json: bool) -> None:
     chosen = None
     if faults:
         try:
-            chosen = tuple(whole[int(number) - 1] for number in faults.split(",") if number.strip() != "0")
-        except (ValueError, IndexError):
-            raise BadConfig(f"--faults takes numbers from 0 to {len(whole)}, like 1,3; 0 is none") from None
+            numbers = [int(number) for number in faults.split(",")]
+        except ValueError:
+            numbers = [-1]
+        if not all(0 <= number <= len(whole) for number in numbers):
+            raise BadConfig(f"--faults takes numbers from 0 to {len(whole)}, like 1,3; 0 is none")
+        chosen = tuple(whole[number - 1] for number in numbers if number)
     outcome = run(seed, chosen, trace)
     if as_json:
         print(json.dumps({"seed": seed, "broken": outcome.broken, "trace": trace.lines}, indent=2))
@@ -95,6 +101,14 @@ def _watched(outcomes: Iterator[Outcome], total: int) -> Iterator[Outcome]:
         for outcome in outcomes:
             broken += bool(outcome.broken)
             progress.update(task, advance=1, description=f"worlds, {broken} broken" if broken else "worlds")
+            yield outcome
+
+
+def _watched_faults(broken: list[Outcome]) -> Iterator[Outcome]:
+    """Each is lived through again and again with fewer faults, which takes a while."""
+    with Console(stderr=True).status("") as status:
+        for number, outcome in enumerate(broken, 1):
+            status.update(f"seed {outcome.seed}: looking for the faults that it needs ({number} of {len(broken)})")
             yield outcome
 
 

@@ -18,7 +18,8 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     ack_seconds: float = 5.0  # for the venue to confirm every subscription
     stale_seconds: float = 10.0  # market time without a confirmation: the feed is stale
     reconnect_seconds_min: float = 0.25
-    reconnect_seconds_max: float = 30.0
+    # Without a market there is nothing to lose by asking: the venue takes 8 connections a second.
+    reconnect_seconds_max: float = 5.0
     warmup_candles: int = 300  # closed candles to have before the first live one
     product_refresh_seconds: float = 60.0
     candle_grace_seconds: float = 0.5  # market time for late trades; a replay has none

@@ -35,6 +35,7 @@ HALT_GRACE_SECONDS = 0.3
 HALT_GRACE_DISTURBED_SECONDS = 4.5
 FRAME_GRACE_SECONDS = 2.5
 DRIFT_GRACE_SECONDS = 60.0
+UNSEEN_MAX = 15  # messages of the ledger that risk may not have handled when it decides
 PRICE_TOLERANCE = Decimal("0.03")  # prices move between a decision and its durable message
 ROUNDING = Decimal("1E-8")
 STRICTNESS = (m.Trading.ACTIVE, m.Trading.REDUCING, m.Trading.HALTED)
@@ -49,6 +50,10 @@ class Broken(Exception):
         self.what = what
 
 
+NEVER = float("-inf")
+RESUME_SECONDS = 12.0  # that a request may take: as long as the server believes in a dead connection
+
+
 class Surroundings(Struct):
     """What the checks are told by the world, beside the facts. Times in virtual seconds."""
 
@@ -58,7 +63,8 @@ class Surroundings(Struct):
     disturbed_until: float = 0.0  # the bus or the processes were tampered with up to then
     venue_until: float = 0.0  # the venue, or the way to it, was tampered with up to then
     clocks_until: float = 0.0  # wall clocks differed up to then
-    resume_asked: float = -1.0  # an operator's resume was last under way then
+    resume_asked: float = NEVER  # an operator's resume that nobody has answered was sent then
+    execution_until: float = 0.0  # the bus, or execution, was tampered with up to then
     execution_clock: timedelta = timedelta()  # by how much the acting execution's wall clock is ahead
     by_hand_since: float | None = None  # when money was first moved by hand that nobody has classified
 
@@ -149,7 +155,7 @@ class Checks:
     def _reduces(self, verdict: m.Verdict, approved: m.ApprovedOrder) -> None:
         """Risk knows at least what it was told before: what it approves is never more than was held at some time
         since the last fills that it may not have seen."""
-        held = max(state.get(approved.product_id, ZERO) for state in self.facts._held[-8:])
+        held = self.facts.most_held(approved.product_id, self.facts.last_sequence - UNSEEN_MAX)
         self.require(approved.side is m.Side.SELL, 6, f"{approved.client_order_id} is a reduce-only buy")
         # The quantity of an edited order is its total, with what of it is sold already.
         left = approved.quantity - self.facts.order(approved.client_order_id).filled
@@ -169,6 +175,9 @@ class Checks:
             if other is None or other.side is not m.Side.BUY or other.client_order_id == approved.client_order_id:
                 continue
             reserved[other.product_id] = reserved.get(other.product_id, ZERO) + order.left
+        value = approved.quote_size or approved.quantity * prices.get(product, ZERO)
+        why = f"{verdict.id} is worth {value:.2f}"
+        self.require(value * (1 - PRICE_TOLERANCE) <= config.order_notional_max, 10, why)
         one = (held.get(product, ZERO) + reserved[product]) * (1 - PRICE_TOLERANCE)
         all_of_them = (sum(held.values(), ZERO) + sum(reserved.values(), ZERO)) * (1 - PRICE_TOLERANCE)
         limit = config.position_limit(product)
@@ -236,10 +245,14 @@ class Checks:
             why = (
                 f"revision {state.revision} is {state.state} ({state.who}: {state.reason}), and nobody asked to resume"
             )
-            self.require(self.around.resume_asked >= 0, 4, why)
+            self.require(self._may_resume, 4, why)
         if state is not None and strict is not None and STRICTNESS.index(state.state) < STRICTNESS.index(strict):
-            self.around.resume_asked = -1.0
+            self.around.resume_asked = NEVER
         self.facts.trading.append((self.around.now, state))
+
+    @property
+    def _may_resume(self) -> bool:
+        return self.around.now - self.around.resume_asked <= RESUME_SECONDS
 
     def on_announced(self, state: m.TradingState) -> None:
         stored = {known.revision: known.state for _, known in self.facts.trading if known is not None}
@@ -252,7 +265,7 @@ class Checks:
             command
         )
         state = self.facts.trading[-1][1] if self.facts.trading else None
-        if wanted is None or state is None or self.around.resume_asked >= 0:
+        if wanted is None or state is None or self._may_resume:
             return
         strict = STRICTNESS.index(state.state) >= STRICTNESS.index(wanted)
         self.require(strict, 4, f"{command} was answered as done, while {state.state} is stored")
@@ -271,7 +284,7 @@ class Checks:
         now = self.around.wall + self.around.execution_clock
         late = (now - order.verdict.expires_at).total_seconds()
         self.require(late <= 0.01, 5, f"{client_order_id} was sent {late:.2f} s after its approval had expired")
-        disturbed = self.around.now <= self.around.disturbed_until
+        disturbed = self.around.now <= self.around.execution_until
         grace = HALT_GRACE_DISTURBED_SECONDS if disturbed else HALT_GRACE_SECONDS
         states = self.facts.trading_since(self.around.now - grace)
         allowed = any(state is not None and _allowed(state, order.approved) for state in states)

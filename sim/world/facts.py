@@ -97,6 +97,7 @@ class Facts:
         self.adjusted: list[tuple[int, dict[str, Decimal]]] = []  # by ledger sequence
         self.flows = ZERO  # quote currency that operators say was moved by hand
         self._midnight_changes: dict[str, Decimal] = {}
+        self._midnight_flows = ZERO
         self._sequences = [0]
         self._changes: list[dict[str, Decimal]] = [{}]
         self._held: list[dict[str, Decimal]] = [{}]
@@ -115,6 +116,11 @@ class Facts:
     @property
     def position(self) -> dict[str, Decimal]:
         return self._held[-1]
+
+    def most_held(self, product_id: str, since: int) -> Decimal:
+        """The most of a product that was held at any time after that ledger sequence."""
+        first = max(0, bisect_right(self._sequences, since) - 1)
+        return max(state.get(product_id, ZERO) for state in self._held[first:])
 
     def take(self, sequence: int, message: m.Message) -> None:
         """One message of the ledger."""
@@ -178,12 +184,14 @@ class Facts:
     def begin_day(self) -> None:
         """00:00 UTC: what is lost counts from here."""
         self._midnight_changes = dict(self.changes(self.last_sequence))
+        self._midnight_flows = self.flows
         self.midnight_prices = {name: mids[-1] for name in self.marks if (mids := self.mids(name))}
 
     def least_loss(self) -> Decimal | None:
         """The smallest daily loss that any price of the last seconds makes of the ledger; None without a price."""
         now, start = self.changes(self.last_sequence), self._midnight_changes
-        result = now.get("USD", ZERO) - self.flows - start.get("USD", ZERO)
+        flows = self.flows - self._midnight_flows
+        result = now.get("USD", ZERO) - start.get("USD", ZERO) - flows
         for product_id in self.position:
             base, _ = currencies(product_id)
             size, size_then, mids = now.get(base, ZERO), start.get(base, ZERO), self.mids(product_id)

@@ -63,7 +63,7 @@ REST_SWITCHES = (
     "slow",
     "garbage",
 )
-SOCKET_SWITCHES = ("cut", "half_open", "refuse_dial", "duplicate_frame", "reorder_frame", "slow_frames")
+SOCKET_SWITCHES = ("cut", "half_open", "refuse_dial", "duplicate_frame", "reorder_frame", "skip_frame", "slow_frames")
 # Fault switches of `sim.faults.Faults`, and a value for each.
 VENUE_SWITCHES: tuple[tuple[str, float], ...] = (
     ("orders_lag_seconds", 2.0),

@@ -11,7 +11,7 @@ from random import Random
 from libs.common import messages as m
 from libs.common.errors import BusDown
 from libs.common.nats_bus import NatsBus
-from sim.world.checks import Checks
+from sim.world.checks import NEVER, Checks
 
 WHO = "operator"
 CENT = Decimal("0.01")
@@ -81,8 +81,8 @@ class Operator:
             self._say(f"{command} of {service}: {'done' if reply.ok else 'refused'}, {reply.detail}")
             if reply.ok:
                 self._checks.on_answered(command)
-            elif command == "resume":
-                self._around.resume_asked = -1.0
+            if command == "resume":
+                self._around.resume_asked = NEVER
             return reply
         self._say(f"{command} of {service}: no answer")
         return None
@@ -110,7 +110,7 @@ class Operator:
         if (found := self._product()) is None:
             return
         product_id, mid = found
-        value = Decimal(self._chance.randint(20, 500))
+        value = Decimal(self._chance.randint(20, 700))
         if self._chance.random() < 0.5:
             await self._order(product_id=product_id, side=m.Side.BUY, quote_size=value)
             return
@@ -182,20 +182,20 @@ class Operator:
         )
 
     async def _classified(self) -> bool:
-        """Say what was moved by hand; True when nothing is left to say. Risk must have seen it first."""
-        while self.unclassified:
-            amount = self.unclassified[0]
+        """Say what was moved by hand, all in one; True when nothing is left to say. Risk must have seen it first."""
+        if amount := sum(self.unclassified):
             kind = m.AdjustmentKind.DEPOSIT if amount > 0 else m.AdjustmentKind.WITHDRAWAL
-            name = f"by-hand-{self._named}"
+            name, counted = f"by-hand-{self._named}-{amount}", len(self.unclassified)
             asked = m.AdjustmentRequest(request_id=name, kind=kind, currency="USD", quantity=abs(amount))
             reply = await self.ask("risk", "adjust", m.Command(adjustment=asked, reason="moved by hand", who=WHO))
             if reply is None or not reply.ok:
                 return False
-            self.unclassified.pop(0)
+            del self.unclassified[:counted]
             self._named += 1
-            if not self.unclassified:
-                self._around.by_hand_since = None
-        return True
+        if not sum(self.unclassified):
+            self.unclassified.clear()
+            self._around.by_hand_since = None
+        return not self.unclassified
 
     async def _cancel_all(self) -> None:
         await self.command("execution", "cancel-all", tries=1)

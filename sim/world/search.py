@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import gc
 import logging
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 
-from sim.world.faults import Fault
-from sim.world.world import Outcome, run
+from sim.world.faults import Fault, schedule
+from sim.world.world import FAULTS_FROM, FAULTS_TO, Outcome, run
 
 BATCH = 5  # worlds that a process lives through between two reports
 Run = Callable[[int, "tuple[Fault, ...] | None"], Outcome]
@@ -20,12 +21,19 @@ def quiet() -> None:
     gc.disable()
 
 
+def _worker() -> None:
+    """Ctrl-C ends it at once; the process that waits for it has the word."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    quiet()
+
+
 def live(seed: int, faults: tuple[Fault, ...] | None = None) -> Outcome:
     """One world in this process. What breaks the world itself is told like a broken rule, so that the seed is named."""
     try:
         return run(seed, faults)
     except Exception as error:  # noqa: BLE001 # the seed that does it must be told, whatever it does
-        return Outcome(seed, faults or (), f"the world itself: {error!r}", 0.0, 0, 0, 0, 0)
+        struck = tuple(schedule(seed, FAULTS_FROM, FAULTS_TO)) if faults is None else faults
+        return Outcome(seed, struck, f"the world itself: {error!r}", 0.0, 0, 0, 0, 0)
     finally:
         gc.collect()
 
@@ -35,7 +43,7 @@ def search(seeds: Iterable[int], jobs: int) -> Iterator[Outcome]:
     if jobs == 1:
         yield from map(live, seeds)
         return
-    with ProcessPoolExecutor(jobs, initializer=quiet) as pool:
+    with ProcessPoolExecutor(jobs, initializer=_worker) as pool:
         try:
             yield from pool.map(live, seeds, chunksize=BATCH)
         except BaseException:

@@ -50,7 +50,7 @@ class Strikes:
     def strike(self, fault: Fault) -> None:
         self._world.say("fault", str(fault).strip())
         if fault.kind not in AT_THE_VENUE:
-            self._disturbed(fault.seconds)
+            self._disturbed(fault)
         self._strike[fault.kind](fault)
 
     def end(self) -> None:
@@ -69,9 +69,12 @@ class Strikes:
         self._over.append(on_time)
         self._world.scheduler.later(fault.seconds, on_time)
 
-    def _disturbed(self, seconds: float) -> None:
+    def _disturbed(self, fault: Fault) -> None:
         around = self._world.around
-        around.disturbed_until = max(around.disturbed_until, self._world.scheduler.now + seconds + AFTERMATH_SECONDS)
+        until = self._world.scheduler.now + fault.seconds + AFTERMATH_SECONDS
+        around.disturbed_until = max(around.disturbed_until, until)
+        if fault.target in ("", "execution"):
+            around.execution_until = max(around.execution_until, until)
 
     def _venue_disturbed(self, fault: Fault) -> None:
         around = self._world.around

@@ -224,7 +224,8 @@ class World:
         self.by_hand[currency] = self.by_hand.get(currency, Decimal(0)) + amount
         self.exchange._account.add(currency, amount)
         self.operator.unclassified.append(amount)
-        self.around.by_hand_since = self.around.by_hand_since or self.scheduler.now
+        since = self.around.by_hand_since or self.scheduler.now
+        self.around.by_hand_since = since if sum(self.operator.unclassified) else None
 
     @property
     def network_calm(self) -> bool:

@@ -33,10 +33,10 @@ def print_schedule(seed: int, faults: int) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos")
-    parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--schedule", type=int, metavar="N")
+    parser.add_argument("--minutes", type=float, default=60, help="how long the faults go on")
+    parser.add_argument("--seed", type=int, default=1, help="of the faults, the operator and the stretch of the market")
+    parser.add_argument("--json", action="store_true", help="the result as JSON")
+    parser.add_argument("--schedule", type=int, metavar="N", help="print the first N faults of the seed, and leave")
     arguments = parser.parse_args()
     if arguments.schedule:
         print_schedule(arguments.seed, arguments.schedule)

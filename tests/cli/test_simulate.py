@@ -50,6 +50,8 @@ def test_one_world_is_shown_as_lines_with_the_faults_that_were_chosen() -> None:
         (["--first", "-1"], "must not be negative"),
         (["--trace"], "--trace goes with --seed"),
         (["--faults", "1"], "--faults goes with --trace"),
+        (["--seed", "3", "--seeds", "50"], "--seed is one world"),
+        (["--seed", "3", "--trace", "--faults", "-1"], "--faults takes numbers from 0 to"),
         (["--seed", "3", "--trace", "--faults", "99"], "--faults takes numbers from 0 to"),
         (["--seed", "3", "--trace", "--faults", "some"], "--faults takes numbers from 0 to"),
     ],

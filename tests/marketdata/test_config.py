@@ -19,7 +19,7 @@ def settings(**section: object) -> Settings:
 def test_the_defaults_are_those_of_the_port_table_and_the_design() -> None:
     config = check(settings())[2]
     assert (config.port, config.silent_seconds, config.stale_seconds) == (PORT, 5.0, 10.0) == (9103, 5.0, 10.0)
-    assert (config.reconnect_seconds_min, config.reconnect_seconds_max) == (0.25, 30.0)
+    assert (config.reconnect_seconds_min, config.reconnect_seconds_max) == (0.25, 5.0)
     assert (config.warmup_candles, config.product_refresh_seconds, config.candle_grace_seconds) == (300, 60.0, 0.5)
 
 

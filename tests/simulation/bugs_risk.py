@@ -100,6 +100,16 @@ def without(reason: m.Reason) -> tuple[Rule, ...]:
     return tuple(rule for rule in RULES if rule.reason is not reason)
 
 
+def _limit_gone(reason: m.Reason, what: str, within: int) -> Bug:
+    patch = Patch(rules, "RULES", without(reason))
+    return Bug(f"{what} not limited", f"The rule {reason} is gone.", (10,), 0, within, (patch,))
+
+
+order_size_not_limited = _limit_gone(m.Reason.NOTIONAL_ABOVE_LIMIT, "order size", 8)
+order_rate_not_limited = _limit_gone(m.Reason.ORDER_RATE_ABOVE_LIMIT, "order rate", 16)
+position_not_limited = _limit_gone(m.Reason.POSITION_ABOVE_LIMIT, "position", 8)
+exposure_not_limited = _limit_gone(m.Reason.EXPOSURE_ABOVE_LIMIT, "exposure", 16)
+
 halt_binds_entries_only = Bug(
     "halt binds entries only",
     "The rule of the halt is asked for entries, so that the strategy's exits pass while trading is halted.",

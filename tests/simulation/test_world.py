@@ -10,7 +10,7 @@ import pytest
 
 from sim.world.faults import Fault, Kind, schedule
 from sim.world.search import live, minimised, search
-from sim.world.world import FAULTS_FROM, FAULTS_TO, Outcome, Trace, run
+from sim.world.world import FAULTS_FROM, FAULTS_TO, NIGHT, Outcome, Trace, World, run
 
 SAMPLE, PARTS = 300, 6  # worlds, and tests that share them
 TRACE = "from sim.world.world import Trace, run; t = Trace(); run({seed}, None, t); print('\\n'.join(t.lines))"
@@ -65,6 +65,18 @@ def test_without_faults_every_process_starts_once() -> None:
     outcome = run(2, ())
     assert (outcome.broken, outcome.starts) == ("", 5)
     assert outcome.orders >= 20
+
+
+NIGHTS = [seed for seed in range(40) if World(seed, (), None).epoch == NIGHT][:3]
+
+
+@pytest.mark.parametrize("seed", NIGHTS)
+def test_what_happens_around_midnight_breaks_no_rule(seed: int) -> None:
+    """Money moved by hand the day before, and a clock that is at midnight too early."""
+    by_hand = (Fault(10.0, Kind.HAND, value=-500.0), Fault(15.0, Kind.HAND, value=500.0))
+    early = Fault(21.0, Kind.CLOCK, "risk", seconds=15.0, value=20.0)
+    assert run(seed, (*by_hand, early)).broken == ""
+    assert run(seed, by_hand).broken == ""
 
 
 # -- making a break smaller
