@@ -111,7 +111,7 @@ DEFINITIONS = {
         True,
     ),
     "max_drawdown": Definition(
-        "Maximum drawdown", _P, "Largest fall of equity, at candle closes, below the highest before it, as part of that.", False
+        "Maximum drawdown", _P, "Largest fall of equity (at candle closes) below the highest before it.", False
     ),
     "max_drawdown_value": Definition("Maximum drawdown, value", _M, "The same fall in quote currency."),
     "max_drawdown_from": Definition("Maximum drawdown, from", _T, "When equity was highest before that fall (UTC)."),
