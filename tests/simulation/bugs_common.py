@@ -83,7 +83,7 @@ async def compare_and_set_against_what_is_there(self: NatsLedger, subject: str) 
 # -- the lease
 
 
-@replaces(NatsBus, "hold_lease", rules=(1, 2, 9), faults=HANDED_OVER)
+@replaces(NatsBus, "hold_lease", rules=(1, 2, 9), first=2, faults=HANDED_OVER)
 async def lease_taken_over(self: NatsBus, key: str) -> int:
     """A new process takes the lease from the old one instead of waiting for its end."""
     subject, owner = f"$KV.{LEASE_BUCKET}.{key}", self.nc.new_inbox().encode()
@@ -143,7 +143,7 @@ def exit_tried_again_while_one_is_open(self: StrategyCore, desk: Desk, now: date
     return [self._give(desk.book, msgspec.structs.replace(following, **changed))]
 
 
-@replaces(StrategyCore, "restore", rules=(3, 9, SETTLES), first=1, faults=again(6, Kind.KILL, "strategy"))
+@replaces(StrategyCore, "restore", rules=(3, 9, SETTLES), first=3, faults=again(6, Kind.KILL, "strategy"))
 def position_forgotten_at_restart(self: StrategyCore, raw: bytes) -> None:
     """What is held is not taken up from the snapshot: after a restart the strategy believes itself flat."""
     _restore(self, raw)

@@ -71,7 +71,7 @@ async def post_repeated_after_a_timeout(self: Rest, path: str, body: Json, signe
     "_refusal",
     Patch(app, "overtaken", lambda request, latest, now: False),
     rules=(4, 5),
-    first=1,
+    first=0,
     faults=NOT_CONNECTED,
 )
 async def no_look_before_the_post(self: ExecutionApp, request: i.Place | i.Edit) -> str:
@@ -91,7 +91,7 @@ def _timely_only(request: i.Place | i.Edit, trading: m.TradingState, now: dateti
     return permission.forbidden(trading, request.order if isinstance(request, i.Place) else request.wanted)
 
 
-@replaces(permission, "refusal", Patch(app, "refusal", _closed_only), rules=(5,), faults=NOT_CONNECTED)
+@replaces(permission, "refusal", Patch(app, "refusal", _closed_only), rules=(5,), first=3, faults=NOT_CONNECTED)
 def expiry_not_looked_at_before_the_post(
     request: i.Place | i.Edit, trading: m.TradingState, now: datetime
 ) -> m.Reason | None:
@@ -133,6 +133,7 @@ def approval_forgotten_at_start(self: ExecutionCore, message: m.Recovered, now: 
     Patch(permission, "refusal", _timely_only),
     Patch(app, "refusal", _timely_only),
     rules=(4,),
+    first=6,
     within=16,
     faults=NOT_CONNECTED,
     scene=LONG_APPROVALS,
@@ -146,7 +147,7 @@ def approval_of_an_older_state_counts(
     return m.Reason.APPROVAL_EXPIRED if now > expires_at else permission.forbidden(trading, wanted)
 
 
-@replaces(core, "unwanted", rules=(4,), within=16, faults=(), scene=TIGHT_LIMIT)
+@replaces(core, "unwanted", rules=(4,), first=7, within=16, faults=(), scene=TIGHT_LIMIT)
 def entries_rest_in_a_halt(order: Order, trading: m.TradingState | None) -> list[m.Message]:
     """A halt keeps new orders from leaving, and leaves those that rest at the venue."""
     return []
@@ -157,7 +158,7 @@ async def entries_rest_with_the_bus_gone(self: ExecutionApp) -> None:
     """Nobody takes resting entries off the venue when the bus has been gone for long."""
 
 
-@replaces(CoinbaseVenue, "edit", rules=(2,), first=2, within=8, faults=ANSWERS_LOST)
+@replaces(CoinbaseVenue, "edit", rules=(2,), first=0, within=8, faults=ANSWERS_LOST)
 async def edit_refused_on_timeout(
     self: CoinbaseVenue, venue_order_id: str, wanted: m.ApprovedOrder, signed: Callable[[datetime], None]
 ) -> None:
@@ -181,7 +182,7 @@ one_listing_is_enough = Bug(
 )
 
 
-@replaces(Questions, "never_arrived", rules=(2,), within=8, faults=REQUESTS_LATE)
+@replaces(Questions, "never_arrived", rules=(2,), first=2, within=8, faults=REQUESTS_LATE)
 def never_arrived_while_its_token_lives(self: Questions, order: Order, asked_at: datetime) -> bool:
     """Two listings without an order prove that it never came, also while the venue would still take its request."""
     self.of(order).answers_without += 1
@@ -206,7 +207,7 @@ _settle = settlement.settle
 _fill_of = Order.fill_of
 
 
-@replaces(core, "settle", rules=(3,), first=1)
+@replaces(core, "settle", rules=(3,), first=0)
 def fill_counted_twice(order: Order, answer: i.OrderSeen, now: datetime) -> Settlement:
     """Every answer of the venue books all fills that it lists, those that are booked already among them."""
     return _settle(replace(order, entry_ids=[]), answer, now)
@@ -218,7 +219,7 @@ def fill_with_the_sum_of_its_order(self: Order, fill: i.VenueFill, now: datetime
     return replace(_fill_of(self, fill, now), size=self.filled_qty + fill.size)
 
 
-@replaces(core, "settle", rules=(2,), first=1)
+@replaces(core, "settle", rules=(2,), first=0)
 def partly_filled_taken_for_filled(order: Order, answer: i.OrderSeen, now: datetime) -> Settlement:
     """An order is FILLED as soon as the venue lists a fill of it."""
     if answer.fills:

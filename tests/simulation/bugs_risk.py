@@ -67,6 +67,7 @@ def client_order_id_of_the_moment(self: Context) -> m.ApprovedOrder:
     RiskCore,
     "dump",
     rules=(1,),
+    first=2,
     within=16,
     faults=together(again(3, Kind.KILL, "risk", value=10), again(12, Kind.BUS_SLOW, "strategy", seconds=11, value=1)),
 )
@@ -79,7 +80,7 @@ def _free(order: Order, orders: object, positions: dict[str, Decimal]) -> Decima
     return positions.get(order.order.product_id, ZERO)
 
 
-@replaces(Context, "quantity", rules=(6,), within=8, wrap=property)
+@replaces(Context, "quantity", rules=(6,), first=2, within=8, wrap=property)
 def sale_not_clamped(self: Context) -> Decimal:
     """A sale goes out with the quantity that was asked for, also where less is held."""
     assert isinstance(_quantity, property)
@@ -90,7 +91,7 @@ def sale_not_clamped(self: Context) -> Decimal:
 _quantity = vars(Context)["quantity"]
 
 
-@replaces(Context, "selling", Patch(permission, "free", _free), rules=(6,), first=3, within=12, wrap=property)
+@replaces(Context, "selling", Patch(permission, "free", _free), rules=(6,), first=2, within=12, wrap=property)
 def sales_share_what_is_held(self: Context) -> Decimal:
     """A sale is clamped to what is held, and not to what other open sales leave of it."""
     return ZERO
@@ -100,15 +101,15 @@ def without(reason: m.Reason) -> tuple[Rule, ...]:
     return tuple(rule for rule in RULES if rule.reason is not reason)
 
 
-def _limit_gone(reason: m.Reason, what: str, within: int) -> Bug:
+def _limit_gone(reason: m.Reason, what: str, first: int, within: int) -> Bug:
     patch = Patch(rules, "RULES", without(reason))
-    return Bug(f"{what} not limited", f"The rule {reason} is gone.", (10,), 0, within, (patch,))
+    return Bug(f"{what} not limited", f"The rule {reason} is gone.", (10,), first, within, (patch,))
 
 
-order_size_not_limited = _limit_gone(m.Reason.NOTIONAL_ABOVE_LIMIT, "order size", 8)
-order_rate_not_limited = _limit_gone(m.Reason.ORDER_RATE_ABOVE_LIMIT, "order rate", 16)
-position_not_limited = _limit_gone(m.Reason.POSITION_ABOVE_LIMIT, "position", 8)
-exposure_not_limited = _limit_gone(m.Reason.EXPOSURE_ABOVE_LIMIT, "exposure", 16)
+order_size_not_limited = _limit_gone(m.Reason.NOTIONAL_ABOVE_LIMIT, "order size", 0, 8)
+order_rate_not_limited = _limit_gone(m.Reason.ORDER_RATE_ABOVE_LIMIT, "order rate", 5, 16)
+position_not_limited = _limit_gone(m.Reason.POSITION_ABOVE_LIMIT, "position", 0, 8)
+exposure_not_limited = _limit_gone(m.Reason.EXPOSURE_ABOVE_LIMIT, "exposure", 12, 16)
 
 halt_binds_entries_only = Bug(
     "halt binds entries only",
@@ -225,7 +226,7 @@ async def halt_kept_in_memory(self: RiskShell, state: m.TradingState) -> m.Tradi
     return msgspec.structs.replace(state, revision=state.revision + 1)
 
 
-@replaces(RiskCore, "_step_in", rules=(4, 7), first=3, within=16, faults=(), scene=TIGHT_LIMIT)
+@replaces(RiskCore, "_step_in", rules=(4, 7), first=0, within=16, faults=(), scene=TIGHT_LIMIT)
 def daily_loss_not_latched(
     self: RiskCore, figures: dict[m.Guard, m.GuardFigure], now: datetime
 ) -> m.TradingState | None:
@@ -313,7 +314,7 @@ def _calm(figures: dict[m.Guard, m.GuardFigure]) -> dict[m.Guard, m.GuardFigure]
     "_step_in",
     Patch(rules, "RULES", without(m.Reason.ACCOUNT_DRIFT)),
     rules=(3,),
-    first=3,
+    first=6,
     within=16,
     faults=(Fault(9, Kind.HAND, value=-500.0),),
     scene=SOON_SEEN,
