@@ -20,8 +20,8 @@ plan.free_ports = free_ports  # for every stack that a test starts
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of real processes the longest first, so that the last to end is a short one; their timeouts tell. Who shares a
-    stack stays on one worker (`--dist loadgroup`)."""
+    """The longest first, so that the last to end is a short one; their timeouts tell. Who shares a stack stays on one
+    worker (`--dist loadgroup`)."""
     items.sort(key=lambda item: -_patience(item))  # stable
     for item in items:
         if "desk" in getattr(item, "fixturenames", ()):
@@ -29,11 +29,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _patience(item: pytest.Item) -> float:
-    """Seconds that a test with real processes may take; 0 of all others."""
-    if item.get_closest_marker("integration") is None:
-        return 0.0
+    """Seconds that a test may take, where it says so; real processes come before what says nothing."""
     given = item.get_closest_marker("timeout")
-    return float(given.args[0]) if given else 1.0
+    if given is not None:
+        return float(given.args[0])
+    return 0.0 if item.get_closest_marker("integration") is None else 1.0
 
 
 class NatsServer:
